@@ -1,0 +1,1 @@
+//! What candle does slowly or not at all on the CPU, each a candle CustomOp with a backward.

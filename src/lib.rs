@@ -1,0 +1,25 @@
+//! FastFlow anomaly detectors on candle: train on photos of good products, find the bad ones.
+//!
+//! The modules stand on floors; each imports only from floors below its own (kept by
+//! `tests/architecture.rs`):
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 0 | [`error`], `mapped` |
+//! | 1 | [`kernels`], [`metrics`], [`imaging`] |
+//! | 2 | [`backbones`], [`flow`], [`datasets`] |
+//! | 3 | [`features`], [`detector`] |
+//! | 4 | [`training`], [`evaluation`] |
+//! | 5 | [`hub`], [`report`] |
+//! | 6 | `reproduce` |
+//! | 7 | `cli` (the program) |
+
+pub mod backbones;
+pub mod datasets;
+pub mod error;
+pub mod imaging;
+pub mod kernels;
+mod mapped;
+pub mod metrics;
+
+pub use error::{Error, Result};

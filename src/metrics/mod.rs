@@ -1,0 +1,1 @@
+//! Detection metrics, exact and with ties handled: scores are never clamped or binned.
