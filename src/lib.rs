@@ -5,7 +5,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], `mapped` |
+//! | 0 | [`error`], [`files`], `mapped` |
 //! | 1 | [`kernels`], [`metrics`], [`imaging`] |
 //! | 2 | [`backbones`], [`flow`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
@@ -17,6 +17,7 @@
 pub mod backbones;
 pub mod datasets;
 pub mod error;
+pub mod files;
 pub mod imaging;
 pub mod kernels;
 mod mapped;
