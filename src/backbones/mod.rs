@@ -4,17 +4,7 @@ use candle_core::Tensor;
 
 use crate::{Result, imaging::Preprocessing};
 
-/// Channels, height and width of one feature map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureShape {
-    /// Channels.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
+pub use crate::kernels::FeatureShape;
 
 /// What a backbone is, as data.
 #[derive(Debug, Clone, PartialEq)]
