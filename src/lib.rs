@@ -1,7 +1,7 @@
 //! FastFlow anomaly detectors on candle: train on photos of good products, find the bad ones.
 //!
-//! The modules stand on floors; each imports only from floors below its own (kept by
-//! `tests/architecture.rs`):
+//! The modules stand on floors; each imports only from floors below its own, and [`error`] is open to
+//! all. `tests/architecture.rs` reads this table and keeps it:
 //!
 //! | floor | modules |
 //! |---|---|

@@ -1,0 +1,160 @@
+//! Keeps the rules of the house that no compiler knows: who may import whom, and what may not be written.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rules::{House, MAX_LINES};
+
+#[path = "architecture/rules.rs"]
+mod rules;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = walkdir::WalkDir::new(folder)
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_sources_keep_the_rules() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let house = House::read(&fs::read_to_string(src.join("lib.rs")).unwrap());
+    let files = sources(&src);
+    assert!(files.len() > 10, "found {} source files", files.len());
+    let breaches: Vec<String> = files
+        .iter()
+        .flat_map(|file| {
+            let path = file.strip_prefix(&src).unwrap().to_str().unwrap();
+            house.check(path, &fs::read_to_string(file).unwrap())
+        })
+        .collect();
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+const LIB: &str = "
+//! | 0 | [`error`], `mapped` |
+//! | 1 | [`kernels`], [`imaging`] |
+//! | 3 | [`detector`] |
+pub use detector::Detector;
+pub use error::{Error, Result};
+";
+
+fn breaches(path: &str, source: &str) -> Vec<String> {
+    House::read(LIB).check(path, source)
+}
+
+fn breach(path: &str, source: &str) -> String {
+    let found = breaches(path, source);
+    assert_eq!(found.len(), 1, "{source}: {found:?}");
+    found[0].clone()
+}
+
+#[test]
+fn imports_downwards_and_within_a_module_pass() {
+    for (path, source) in [
+        (
+            "detector/mod.rs",
+            "use crate::{Error, imaging::{decode, resize}}; fn f() -> crate::kernels::X {}",
+        ),
+        (
+            "detector/predict.rs",
+            "use super::Detector; mod tests { use super::{super::artifact, *}; }",
+        ),
+        (
+            "imaging/decode.rs",
+            "use crate::imaging::resize; use crate::Result; use super::augment;",
+        ),
+        ("mapped.rs", "use crate::error::Error;"),
+        (
+            "imaging/mod.rs",
+            "mod decode; use self::decode::limits; use std::fs; pub(crate) fn detector() {}",
+        ),
+        (
+            "main.rs",
+            "use candle_fastflow::Detector; mod cli; fn main() { crate::cli::run() }",
+        ),
+    ] {
+        assert_eq!(breaches(path, source), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn an_import_upwards_or_sideways_fails() {
+    for source in [
+        "use crate::detector::Detector;",
+        "use crate::{Result, detector::{artifact, *}};",
+        "use crate::Detector;",
+        "use candle_fastflow::detector::Detector as D;",
+        "fn f(x: &crate::detector::Detector) {}",
+        "fn f() { let x = super::super::detector::load(); }",
+        "mod tests { use super::super::super::detector; }",
+        "fn f() { println!(\"{}\", crate::detector::NAME); }",
+        "use crate::kernels::conv;",
+        "use crate::nowhere::thing;",
+    ] {
+        let found = breach("imaging/decode.rs", source);
+        assert!(found.starts_with("imaging/decode.rs:1: "), "{found}");
+    }
+    assert!(
+        breach("imaging/decode.rs", "\nuse crate::kernels;")
+            .contains(":2: `imaging` (floor 1) imports `kernels` (floor 1)")
+    );
+    assert!(breach("cellar/mod.rs", "").contains("`cellar` has no floor"));
+}
+
+#[test]
+fn unwrap_and_panic_are_for_tests() {
+    for call in [
+        "x.unwrap();",
+        "panic!(\"no\");",
+        "todo!();",
+        "println!(\"{}\", x.unwrap());",
+    ] {
+        let source = format!("fn f() {{ {call} }}");
+        assert!(breach("imaging/decode.rs", &source).contains("outside tests"));
+        for test in [
+            format!("#[cfg(test)] mod tests {{ {source} }}"),
+            format!("#[cfg(test)] {source}"),
+            format!("impl X {{ #[cfg(test)] {source} }}"),
+        ] {
+            assert_eq!(breaches("imaging/decode.rs", &test), [""; 0], "{test}");
+        }
+        assert_eq!(
+            breach("imaging/decode.rs", &format!("#[cfg(not(test))] {source}"))
+                .len()
+                .min(1),
+            1
+        );
+    }
+    assert_eq!(
+        breaches(
+            "imaging/decode.rs",
+            "fn f() { x.unwrap_or(0); x.expect(\"why\"); }"
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
+fn unsafe_has_its_place_and_its_reason() {
+    let bare = "fn f() {\n\n\n\n    unsafe { g() };\n}";
+    let reasoned = "fn f() {\n    // SAFETY: g has no precondition,\n    // as its page says.\n    unsafe { g() };\n}";
+    assert!(breach("kernels/conv.rs", bare).contains(":5: `unsafe` without"));
+    assert_eq!(breaches("kernels/conv.rs", reasoned), [""; 0]);
+    assert_eq!(breaches("mapped.rs", reasoned), [""; 0]);
+    assert!(breach("imaging/decode.rs", reasoned).contains("outside src/kernels"));
+    assert!(breach("kernels/conv.rs", "\n\n\n\nunsafe impl Send for X {}").contains("without"));
+}
+
+#[test]
+fn long_files_fail() {
+    let source = "// one more\n".repeat(MAX_LINES + 1);
+    assert!(breach("imaging/decode.rs", &source).contains("more than 500 lines"));
+}
