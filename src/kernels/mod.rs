@@ -1,5 +1,11 @@
 //! What candle does slowly or not at all on the CPU, each a candle CustomOp with a backward.
 
+#![allow(unsafe_code)] // SIMD and buffers shared by threads; every block says why it is sound
+
+pub mod conv;
+mod gemm;
+mod parallel;
 mod shape;
+mod view;
 
 pub use shape::FeatureShape;
