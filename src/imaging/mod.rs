@@ -1,5 +1,13 @@
 //! From a file on disk to a normalised tensor: decode with limits, resize as PIL does, augment.
 
+mod decode;
+mod files;
+mod mask;
 mod preprocessing;
+mod resize;
 
+pub use decode::{MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode, decode_mask, dimensions};
+pub use files::{is_image_file, list_images};
+pub use mask::Mask;
 pub use preprocessing::{Interpolation, Preprocessing};
+pub use resize::resize;

@@ -1,6 +1,17 @@
 //! How a photo becomes a backbone's input; recorded in every artifact.
 
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use image::{RgbImage, imageops};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::resize;
+use crate::{Error, Result};
+
+/// Sides of an input, in pixels, that a configuration may ask for.
+const SIDES: std::ops::RangeInclusive<usize> = 8..=4096;
 
 /// Resampling filter, always with antialiasing when it shrinks (as PIL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,4 +53,149 @@ impl Preprocessing {
             std: [0.229, 0.224, 0.225],
         }
     }
+
+    /// Checks a configuration before anything is allocated from it. `path` is the file or option
+    /// that it came from.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field: a side outside 8 to 4096 pixels, a crop outside 0.1 to 1, a
+    /// mean or deviation that is not a finite number of the expected size.
+    pub fn validate(&self, path: &Path) -> Result<()> {
+        let fault = |field: &str, must: &str, found: String| {
+            Err(Error::Config {
+                path: path.to_path_buf(),
+                reason: format!("preprocessing.{field} must be {must}, found {found}"),
+            })
+        };
+        for (field, side) in [("height", self.height), ("width", self.width)] {
+            if !SIDES.contains(&side) {
+                return fault(field, "8 to 4096 pixels", side.to_string());
+            }
+        }
+        if !(0.1..=1.0).contains(&self.crop) {
+            return fault("crop", "a share of 0.1 to 1", self.crop.to_string());
+        }
+        if !self.mean.iter().all(|m| (-10.0..=10.0).contains(m)) {
+            return fault(
+                "mean",
+                "three numbers of -10 to 10",
+                format!("{:?}", self.mean),
+            );
+        }
+        if !self.std.iter().all(|s| (1e-4..=10.0).contains(s)) {
+            return fault(
+                "std",
+                "three numbers of 0.0001 to 10",
+                format!("{:?}", self.std),
+            );
+        }
+        Ok(())
+    }
+
+    /// The part of a `width` x `height` image that reaches the backbone, as left, top, width and
+    /// height in its pixels: all of it unless there is a crop.
+    pub fn visible(&self, width: u32, height: u32) -> [f64; 4] {
+        let plan = self.plan(width, height);
+        let (sx, sy) = (
+            f64::from(width) / f64::from(plan.width),
+            f64::from(height) / f64::from(plan.height),
+        );
+        [
+            f64::from(plan.left) * sx,
+            f64::from(plan.top) * sy,
+            self.width as f64 * sx,
+            self.height as f64 * sy,
+        ]
+    }
+
+    /// The image at the input's size, still in 8 bits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a side is zero.
+    pub fn fit(&self, image: &RgbImage) -> Result<RgbImage> {
+        let plan = self.plan(image.width(), image.height());
+        let resized = resize(image, plan.width, plan.height, self.interpolation)?;
+        let (width, height) = (self.width as u32, self.height as u32);
+        if resized.dimensions() == (width, height) {
+            return Ok(resized);
+        }
+        Ok(imageops::crop_imm(&resized, plan.left, plan.top, width, height).to_image())
+    }
+
+    /// Normalised values of one image, channel by channel (R, G, B), `3 * height * width` of them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a side is zero.
+    pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>> {
+        let pixels = self.fit(image)?.into_raw();
+        let mut out = Vec::with_capacity(pixels.len());
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let values: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+            out.extend(
+                pixels
+                    .iter()
+                    .skip(channel)
+                    .step_by(3)
+                    .map(|&v| values[usize::from(v)]),
+            );
+        }
+        Ok(out)
+    }
+
+    /// One image as a tensor `[1, 3, height, width]`.
+    ///
+    /// # Errors
+    /// As [`Preprocessing::apply`], or when the device refuses.
+    pub fn to_tensor(&self, image: &RgbImage, device: &Device) -> Result<Tensor> {
+        self.batch(std::slice::from_ref(image), device)
+    }
+
+    /// Images of any sizes as one tensor `[B, 3, height, width]`, prepared in parallel.
+    ///
+    /// # Errors
+    /// As [`Preprocessing::apply`], or when the device refuses.
+    pub fn batch(&self, images: &[RgbImage], device: &Device) -> Result<Tensor> {
+        let values: Vec<Vec<f32>> = images
+            .par_iter()
+            .map(|i| self.apply(i))
+            .collect::<Result<_>>()?;
+        let shape = (images.len(), 3, self.height, self.width);
+        Ok(Tensor::from_vec(values.concat(), shape, device)?)
+    }
+
+    /// What to resize to and where to crop, as timm does with crop mode `center`: the shorter side
+    /// becomes input / crop, then the middle is cut out. Without a crop the image is squeezed.
+    fn plan(&self, width: u32, height: u32) -> Plan {
+        let target = (self.width as u32, self.height as u32);
+        if self.crop >= 1.0 {
+            return Plan {
+                width: target.0,
+                height: target.1,
+                left: 0,
+                top: 0,
+            };
+        }
+        // f32 crop shares such as 0.875 and 0.9 in f64, so that floor() sees what timm's Python sees.
+        let crop = (f64::from(self.crop) * 1e6).round() / 1e6;
+        let scaled = |side: u32| (f64::from(side) / crop).floor();
+        let ratio = (scaled(target.0) / f64::from(width)).max(scaled(target.1) / f64::from(height));
+        // torchvision truncates the longer side; the guard keeps 288.0 from becoming 287.99.
+        let side = |from: u32, to: u32| ((f64::from(from) * ratio + 1e-6) as u32).max(to);
+        let (width, height) = (side(width, target.0), side(height, target.1));
+        let middle = |from: u32, to: u32| (f64::from(from - to) / 2.0).round_ties_even() as u32;
+        Plan {
+            width,
+            height,
+            left: middle(width, target.0),
+            top: middle(height, target.1),
+        }
+    }
+}
+
+struct Plan {
+    width: u32,
+    height: u32,
+    left: u32,
+    top: u32,
 }

@@ -1,0 +1,350 @@
+//! Decoding, resizing and normalising against Pillow and timm (tests/fixtures/imaging/make.py).
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use candle_fastflow::Error;
+use candle_fastflow::imaging::{
+    Interpolation, Preprocessing, decode, decode_mask, dimensions, list_images, resize,
+};
+use image::RgbImage;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/imaging")
+        .join(name)
+}
+
+fn scene() -> RgbImage {
+    decode(&fixture("scene.png")).unwrap()
+}
+
+/// Largest and mean difference in levels of 255.
+fn difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let levels = || {
+        a.as_raw()
+            .iter()
+            .zip(b.as_raw())
+            .map(|(&a, &b)| a.abs_diff(b))
+    };
+    let sum: f64 = levels().map(f64::from).sum();
+    (levels().max().unwrap(), sum / a.as_raw().len() as f64)
+}
+
+#[test]
+fn lossless_formats_decode_to_the_same_pixels() {
+    for name in ["scene.bmp", "scene.tiff", "scene.webp"] {
+        assert_eq!(
+            difference(&decode(&fixture(name)).unwrap(), &scene()),
+            (0, 0.0),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn jpeg_decodes_as_pillow() {
+    for (name, reference, worst) in [
+        ("scene.jpg", "scene.png", 24),
+        ("scene_progressive.jpg", "scene.png", 24),
+        ("scene_cmyk.jpg", "scene_cmyk_pillow.png", 3),
+    ] {
+        let found = difference(
+            &decode(&fixture(name)).unwrap(),
+            &decode(&fixture(reference)).unwrap(),
+        );
+        assert!(found.0 <= worst && found.1 < 3.0, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn colour_types_become_rgb() {
+    let grey = decode(&fixture("grey8.png")).unwrap();
+    assert!(grey.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]));
+    for name in ["grey16.png", "grey16.tiff"] {
+        assert_eq!(decode(&fixture(name)).unwrap(), grey, "{name}");
+    }
+    for name in ["palette", "alpha"] {
+        let ours = decode(&fixture(&format!("{name}.png"))).unwrap();
+        let pillow = decode(&fixture(&format!("{name}_pillow.png"))).unwrap();
+        assert!(difference(&ours, &pillow).0 <= 1, "{name}");
+    }
+}
+
+#[test]
+fn the_content_tells_the_format_and_exif_the_orientation() {
+    let dir = tempfile::tempdir().unwrap();
+    let named_wrongly = dir.path().join("really_a_tiff.png");
+    fs::copy(fixture("scene.tiff"), &named_wrongly).unwrap();
+    assert_eq!(decode(&named_wrongly).unwrap(), scene());
+
+    let turned = decode(&fixture("turned.jpg")).unwrap();
+    assert!(difference(&turned, &scene()).1 < 3.0);
+    assert_eq!(
+        dimensions(&fixture("turned.jpg")).unwrap(),
+        scene().dimensions()
+    );
+}
+
+#[test]
+fn resizing_is_within_one_level_of_pillow() {
+    for (name, width, height) in [("down", 32, 24), ("up", 96, 80), ("squeeze", 16, 64)] {
+        for (kind, filter) in [
+            ("bilinear", Interpolation::Bilinear),
+            ("bicubic", Interpolation::Bicubic),
+        ] {
+            let pillow = decode(&fixture(&format!("resized_{name}_{kind}.png"))).unwrap();
+            let ours = resize(&scene(), width, height, filter).unwrap();
+            let (worst, mean) = difference(&ours, &pillow);
+            assert!(worst <= 1 && mean < 0.02, "{name} {kind}: {worst} {mean}");
+        }
+    }
+}
+
+#[test]
+fn preprocessing_with_a_crop_is_timms() {
+    for (size, crop, interpolation) in [
+        (32, 0.875, Interpolation::Bilinear),
+        (24, 0.9, Interpolation::Bicubic),
+    ] {
+        let preprocessing = Preprocessing {
+            crop,
+            interpolation,
+            ..Preprocessing::imagenet(size)
+        };
+        let ours = preprocessing.to_tensor(&scene(), &Device::Cpu).unwrap();
+        let timm = Tensor::read_npy(fixture(&format!("timm_{size}.npy"))).unwrap();
+        assert_eq!(ours.dims(), [1, 3, size, size]);
+        let worst = (ours.squeeze(0).unwrap() - timm)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap();
+        // One level of 255 is 0.0175 after division by the smallest deviation.
+        assert!(worst.to_scalar::<f32>().unwrap() < 0.018, "{size}: {worst}");
+    }
+}
+
+#[test]
+fn without_a_crop_the_whole_image_is_squeezed() {
+    let preprocessing = Preprocessing {
+        height: 24,
+        ..Preprocessing::imagenet(32)
+    };
+    let pillow = decode(&fixture("resized_down_bilinear.png")).unwrap();
+    let batch = preprocessing
+        .batch(&[scene(), pillow.clone()], &Device::Cpu)
+        .unwrap();
+    assert_eq!(batch.dims(), [2, 3, 24, 32]);
+    let values: Vec<Vec<f32>> = batch.flatten_from(1).unwrap().to_vec2().unwrap();
+    // The second image has the input's size, so that it is only normalised.
+    let expected = (f32::from(pillow.get_pixel(31, 23).0[2]) / 255.0 - 0.406) / 0.225;
+    assert!((values[1][3 * 24 * 32 - 1] - expected).abs() < 1e-6);
+    assert!(
+        values[0]
+            .iter()
+            .zip(&values[1])
+            .all(|(a, b)| (a - b).abs() < 0.018)
+    );
+    assert_eq!(preprocessing.visible(61, 47), [0.0, 0.0, 61.0, 47.0]);
+}
+
+#[test]
+fn the_visible_part_of_a_crop_is_its_middle() {
+    let preprocessing = Preprocessing {
+        crop: 0.5,
+        ..Preprocessing::imagenet(32)
+    };
+    assert_eq!(preprocessing.visible(128, 64), [48.0, 16.0, 32.0, 32.0]);
+}
+
+#[test]
+fn absurd_preprocessing_is_refused_by_field() {
+    let sound = Preprocessing::imagenet(256);
+    assert!(sound.validate(Path::new("config.json")).is_ok());
+    for (field, broken) in [
+        (
+            "height",
+            Preprocessing {
+                height: 0,
+                ..sound.clone()
+            },
+        ),
+        (
+            "width",
+            Preprocessing {
+                width: 1 << 40,
+                ..sound.clone()
+            },
+        ),
+        (
+            "crop",
+            Preprocessing {
+                crop: f32::NAN,
+                ..sound.clone()
+            },
+        ),
+        (
+            "mean",
+            Preprocessing {
+                mean: [0.0, f32::INFINITY, 0.0],
+                ..sound.clone()
+            },
+        ),
+        (
+            "std",
+            Preprocessing {
+                std: [0.0, 1.0, 1.0],
+                ..sound.clone()
+            },
+        ),
+    ] {
+        let error = broken.validate(Path::new("config.json")).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }));
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("config.json: preprocessing.{field} must be")),
+            "{text}"
+        );
+    }
+}
+
+/// The error's text, after checking that it is one line that names the file and what is accepted.
+fn refused(path: &Path) -> String {
+    let error = decode(path).unwrap_err();
+    assert!(matches!(error, Error::Image { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with(path.to_str().unwrap()) && !text.contains('\n'),
+        "{text}"
+    );
+    text
+}
+
+#[test]
+fn truncated_files_are_errors_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [
+        "scene.png",
+        "scene.jpg",
+        "scene_progressive.jpg",
+        "scene_cmyk.jpg",
+        "turned.jpg",
+        "scene.bmp",
+        "scene.tiff",
+        "scene.webp",
+    ] {
+        let bytes = fs::read(fixture(name)).unwrap();
+        for keep in [bytes.len() - 2, bytes.len() * 9 / 10, bytes.len() / 2, 20] {
+            let path = dir.path().join(name);
+            fs::write(&path, &bytes[..keep]).unwrap();
+            // Two bytes short, only a lossless container's trailer may be missing.
+            if keep == bytes.len() - 2
+                && decode(&path).is_ok_and(|i| difference(&i, &scene()).0 == 0)
+            {
+                continue;
+            }
+            assert!(refused(&path).contains("accepted are PNG"), "{name} {keep}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("notes.png");
+    fs::write(&text, "this is no picture, only named like one").unwrap();
+    assert!(refused(&text).contains("is not an image"));
+    let empty = dir.path().join("empty.png");
+    fs::write(&empty, "").unwrap();
+    assert!(refused(&empty).contains("is empty"));
+    assert!(refused(dir.path()).contains("is not a file"));
+    assert!(refused(&dir.path().join("absent.png")).contains("cannot be read"));
+    assert!(refused(&fixture("float.tiff")).contains("8 or 16 bits"));
+}
+
+#[test]
+fn extreme_sizes_are_refused_before_allocation() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("size.png");
+    RgbImage::new(1, 1).save(&path).unwrap();
+    assert!(refused(&path).contains("1x1 pixels are too small"));
+    let png = fs::read(&path).unwrap();
+    for (width, height) in [
+        (60_000_u32, 60_000_u32),
+        (20_001, 2),
+        (u32::MAX / 2, 3),
+        (11_000, 11_000),
+    ] {
+        let mut bytes = png.clone();
+        bytes[16..20].copy_from_slice(&width.to_be_bytes());
+        bytes[20..24].copy_from_slice(&height.to_be_bytes());
+        let sum = crc32(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        fs::write(&path, bytes).unwrap();
+        let text = refused(&path);
+        assert!(text.contains("too large;"), "{text}");
+    }
+}
+
+/// PNG's checksum, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| {
+            (c >> 1) ^ (0xedb8_8320 * (c & 1))
+        })
+    })
+}
+
+#[test]
+fn masks_mark_what_is_not_zero() {
+    let mask = decode_mask(&fixture("mask.png")).unwrap();
+    assert_eq!((mask.width(), mask.height(), mask.area()), (61, 47, 437));
+    assert!(mask.get(30, 20) && !mask.get(30, 33) && !mask.get(61, 0));
+    for name in [
+        "mask_one.png",
+        "mask_sixteen.png",
+        "mask_colour.png",
+        "mask_alpha.png",
+    ] {
+        assert_eq!(decode_mask(&fixture(name)).unwrap(), mask, "{name}");
+    }
+    let lossy = decode_mask(&fixture("mask.jpg")).unwrap();
+    assert!(lossy.area().abs_diff(mask.area()) < 12, "{}", lossy.area());
+    assert_eq!(
+        mask.resized(23, 80),
+        decode_mask(&fixture("mask_resized.png")).unwrap()
+    );
+}
+
+#[test]
+fn images_are_listed_sorted_and_without_hidden_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [
+        "b/2.JPG",
+        "b/1.tiff",
+        "a.webp",
+        "b/c/3.bmp",
+        "notes.txt",
+        "._a.png",
+        ".cache/x.png",
+    ] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    let found = list_images(dir.path()).unwrap();
+    let names: Vec<_> = found
+        .iter()
+        .map(|p| p.strip_prefix(dir.path()).unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["a.webp", "b/1.tiff", "b/2.JPG", "b/c/3.bmp"]);
+    assert!(matches!(
+        list_images(&dir.path().join("absent")),
+        Err(Error::Io { .. })
+    ));
+}
