@@ -1,0 +1,69 @@
+//! A data set's fingerprint, for the training record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::{Dataset, Sample};
+use crate::{Error, Result};
+
+impl Dataset {
+    /// SHA-256, in hexadecimal, of every file's content, its path inside the data set and its role. It
+    /// does not depend on where the folder lies or in which order the system lists it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let samples = || self.train.iter().chain(&self.test);
+        let files: BTreeSet<&PathBuf> = samples()
+            .flat_map(|s| std::iter::once(&s.image).chain(&s.mask))
+            .collect();
+        let contents: BTreeMap<&PathBuf, String> = files
+            .into_par_iter()
+            .map(|f| Ok((f, content(f)?)))
+            .collect::<Result<_>>()?;
+        let mut lines: Vec<String> = Vec::new();
+        for (split, samples) in [("train", &self.train), ("test", &self.test)] {
+            lines.extend(samples.iter().map(|s| self.line(split, s, &contents)));
+        }
+        lines.sort();
+        Ok(hex(Sha256::digest(lines.join("\n"))))
+    }
+
+    fn line(&self, split: &str, sample: &Sample, contents: &BTreeMap<&PathBuf, String>) -> String {
+        let file = |path: &PathBuf| format!("{}\t{}", self.inside(path), contents[path]);
+        let mask = sample.mask.as_ref().map_or(String::new(), file);
+        let defect = sample.defect.as_deref().unwrap_or("");
+        format!("{split}\t{defect}\t{}\t{mask}", file(&sample.image))
+    }
+
+    /// A path inside the data set, with `/` on every system.
+    fn inside(&self, path: &Path) -> String {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let parts: Vec<_> = relative
+            .components()
+            .map(|c| c.as_os_str().to_string_lossy())
+            .collect();
+        parts.join("/")
+    }
+}
+
+fn content(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(Error::io(path))? {
+            0 => return Ok(hex(hasher.finalize())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,106 @@
+//! What the readers of all layouts share.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::imaging::list_images;
+use crate::{Error, Result};
+
+pub(super) fn fault(path: &Path, reason: impl Into<String>) -> Error {
+    Error::Dataset {
+        path: path.to_path_buf(),
+        reason: reason.into(),
+    }
+}
+
+pub(super) fn require_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        Ok(())
+    } else if dir.exists() {
+        Err(fault(dir, "is a file; a folder of images is needed"))
+    } else {
+        Err(fault(dir, "there is no such folder"))
+    }
+}
+
+/// The folder's own name, also of `.` and `dir/..`.
+pub(super) fn folder_name(dir: &Path) -> String {
+    let named = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    named(dir)
+        .or_else(|| named(&dir.canonicalize().ok()?))
+        .unwrap_or_else(|| "data".into())
+}
+
+/// A file's path inside a folder.
+pub(super) fn inside<'a>(dir: &Path, file: &'a Path) -> &'a Path {
+    file.strip_prefix(dir).unwrap_or(file)
+}
+
+/// The images below a folder; none when it does not exist.
+pub(super) fn images_if_any(dir: &Path) -> Result<Vec<PathBuf>> {
+    if dir.is_dir() {
+        list_images(dir)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// Names of the folders directly inside a folder, sorted; none when it does not exist.
+pub(super) fn subfolders(dir: &Path) -> Result<Vec<String>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in dir.read_dir().map_err(Error::io(dir))? {
+        let entry = entry.map_err(Error::io(dir))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Finds an image's mask by its name: `003.png` has `003_mask.png` or `003.bmp` and the like.
+pub(super) struct Masks(HashMap<PathBuf, PathBuf>);
+
+impl Masks {
+    /// Mask files with their places: paths that are compared with those given to [`Masks::of`].
+    pub(super) fn new(files: impl IntoIterator<Item = (PathBuf, PathBuf)>) -> Self {
+        Self(
+            files
+                .into_iter()
+                .map(|(place, file)| (Self::key(&place), file))
+                .collect(),
+        )
+    }
+
+    /// The masks below a folder, if there is one.
+    pub(super) fn below(folder: &Path) -> Result<Self> {
+        let files = images_if_any(folder)?;
+        Ok(Self::new(
+            files
+                .into_iter()
+                .map(|f| (inside(folder, &f).to_path_buf(), f)),
+        ))
+    }
+
+    /// The mask of the image at a place.
+    pub(super) fn of(&self, place: &Path) -> Option<PathBuf> {
+        self.0.get(&Self::key(place)).cloned()
+    }
+
+    /// The place without extension and without a `_mask` at its end.
+    fn key(place: &Path) -> PathBuf {
+        let stem = place
+            .file_stem()
+            .unwrap_or(OsStr::new(""))
+            .to_string_lossy();
+        let bare = ["_mask", "-mask", "_gt"]
+            .iter()
+            .find_map(|end| stem.strip_suffix(end));
+        place.with_file_name(bare.unwrap_or(&stem))
+    }
+}
