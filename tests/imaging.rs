@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use candle_fastflow::Error;
 use candle_fastflow::imaging::{
-    Interpolation, Preprocessing, decode, decode_mask, dimensions, list_images, resize,
+    Affine, Augmentation, Interpolation, Mask, Preprocessing, View, decode, decode_mask,
+    dimensions, list_images, resize,
 };
 use image::RgbImage;
 
@@ -347,4 +348,140 @@ fn images_are_listed_sorted_and_without_hidden_files() {
         list_images(&dir.path().join("absent")),
         Err(Error::Io { .. })
     ));
+}
+
+/// The part of two images that is not closer than `margin` to the border.
+fn middles(a: &RgbImage, b: &RgbImage, margin: u32) -> (RgbImage, RgbImage) {
+    let (w, h) = (a.width() - 2 * margin, a.height() - 2 * margin);
+    let cut = |i: &RgbImage| image::imageops::crop_imm(i, margin, margin, w, h).to_image();
+    (cut(a), cut(b))
+}
+
+#[test]
+fn movements_are_pillows_away_from_the_border() {
+    let (width, height) = scene().dimensions();
+    let turn = View {
+        degrees: 15.0,
+        ..View::IDENTITY
+    };
+    let shift = Affine::about_centre(width, height, 0.0, 0.9, [4.0, -3.0]);
+    for (name, ours) in [
+        ("rotated.png", turn.apply(&scene())),
+        ("moved.png", shift.warp(&scene())),
+    ] {
+        let (ours, pillow) = middles(&ours, &decode(&fixture(name)).unwrap(), 9);
+        assert!(
+            difference(&ours, &pillow).0 <= 1,
+            "{name} {:?}",
+            difference(&ours, &pillow)
+        );
+    }
+}
+
+#[test]
+fn a_rotation_replicates_the_border() {
+    let white = RgbImage::from_pixel(20, 10, image::Rgb([255; 3]));
+    let turn = View {
+        degrees: 40.0,
+        ..View::IDENTITY
+    };
+    assert_eq!(turn.apply(&white), white);
+}
+
+#[test]
+fn flips_and_turns_move_pixels_without_changing_them() {
+    let image = scene();
+    assert_eq!(View::IDENTITY.apply(&image), image);
+    let view = View {
+        horizontal_flip: true,
+        ..View::IDENTITY
+    };
+    assert_eq!(view.apply(&image).get_pixel(0, 5), image.get_pixel(60, 5));
+    let view = View {
+        vertical_flip: true,
+        quarter_turns: 1,
+        ..View::IDENTITY
+    };
+    // After the flip the top left pixel is the bottom left one; a turn clockwise brings it back up.
+    assert_eq!(view.apply(&image).get_pixel(0, 0), image.get_pixel(0, 0));
+    assert_eq!(view.apply(&image).dimensions(), (47, 61));
+}
+
+#[test]
+fn masks_move_with_their_images() {
+    let mut mask = Mask::empty(61, 47);
+    for (x, y) in [(40, 10), (41, 10), (40, 11), (0, 0)] {
+        mask.set(x, y, true);
+    }
+    let shifted = Affine::about_centre(61, 47, 0.0, 1.0, [-7.0, 5.0]).warp_mask(&mask);
+    assert_eq!(shifted.area(), 3, "the corner left the image");
+    assert!(shifted.get(33, 15) && shifted.get(34, 15) && shifted.get(33, 16));
+
+    // An image that shows its mask still does after any movement.
+    let mut block = Mask::empty(61, 47);
+    (20..36).for_each(|x| (12..30).for_each(|y| block.set(x, y, true)));
+    let drawn = RgbImage::from_fn(61, 47, |x, y| {
+        image::Rgb([255 * u8::from(block.get(x as usize, y as usize)); 3])
+    });
+    let movement = Affine::about_centre(61, 47, -13.0, 1.1, [3.5, -2.0]);
+    let (image, mask) = (movement.warp(&drawn), movement.warp_mask(&block));
+    let unlike = image
+        .enumerate_pixels()
+        .filter(|(x, y, p)| (p.0[0] > 127) != mask.get(*x as usize, *y as usize));
+    assert!(unlike.count() < 6);
+    assert!((mask.area() as f64 / (block.area() as f64 * 1.21) - 1.0).abs() < 0.05);
+}
+
+#[test]
+fn views_follow_the_papers_probabilities() {
+    use rand::SeedableRng;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let paper = Augmentation::default();
+    let views: Vec<View> = (0..4000).map(|_| paper.sample(&mut rng)).collect();
+    let share = |test: fn(&View) -> bool| views.iter().filter(|v| test(v)).count() as f64 / 4000.0;
+    assert!((share(|v| v.horizontal_flip) - 0.5).abs() < 0.03);
+    assert!((share(|v| v.vertical_flip) - 0.3).abs() < 0.03);
+    assert!((share(|v| v.degrees != 0.0) - 0.7).abs() < 0.03);
+    assert!((share(|v| v.degrees > 7.5) - 0.7 / 4.0).abs() < 0.03);
+    assert!(
+        views
+            .iter()
+            .all(|v| v.degrees.abs() <= 15.0 && v.quarter_turns == 0)
+    );
+    let turning = Augmentation {
+        quarter_turns: true,
+        rotation: 1.0,
+        ..paper
+    };
+    let turns: Vec<u8> = (0..400)
+        .map(|_| turning.sample(&mut rng).quarter_turns)
+        .collect();
+    assert!((0..4).all(|t| turns.iter().filter(|&&found| found == t).count() > 60));
+    assert_eq!(Augmentation::none().sample(&mut rng), View::IDENTITY);
+    assert!(Augmentation::none().is_none() && !turning.is_none());
+}
+
+#[test]
+fn augmentation_is_checked_and_read_with_defaults() {
+    let read: Augmentation = serde_json::from_str(r#"{"rotation": 0}"#).unwrap();
+    assert_eq!(
+        read,
+        Augmentation {
+            rotation: 0.0,
+            ..Augmentation::default()
+        }
+    );
+    assert!(serde_json::from_str::<Augmentation>(r#"{"rotaton": 0}"#).is_err());
+    let broken = Augmentation {
+        degrees: f64::NAN,
+        ..Augmentation::default()
+    };
+    let text = broken
+        .validate(Path::new("config.json"))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        text,
+        "config.json: augmentation.degrees must be 0 to 180, found NaN"
+    );
 }

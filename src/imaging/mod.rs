@@ -1,13 +1,17 @@
 //! From a file on disk to a normalised tensor: decode with limits, resize as PIL does, augment.
 
+mod augment;
 mod decode;
 mod files;
 mod mask;
 mod preprocessing;
 mod resize;
+mod warp;
 
+pub use augment::{Augmentation, View};
 pub use decode::{MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode, decode_mask, dimensions};
 pub use files::{is_image_file, list_images};
 pub use mask::Mask;
 pub use preprocessing::{Interpolation, Preprocessing};
 pub use resize::resize;
+pub use warp::Affine;
