@@ -18,6 +18,7 @@ pub mod backbones;
 pub mod datasets;
 pub mod error;
 pub mod files;
+pub mod flow;
 pub mod imaging;
 pub mod kernels;
 mod mapped;

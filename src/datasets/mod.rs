@@ -8,7 +8,6 @@
 //! | folder | anything else that holds images, see [`open`] |
 
 mod folder;
-pub mod generated;
 mod hash;
 mod layout;
 mod mvtec;

@@ -3,9 +3,15 @@
 #![allow(unsafe_code)] // SIMD and buffers shared by threads; every block says why it is sound
 
 pub mod conv;
+pub mod coupling;
+mod elementary;
 mod gemm;
+mod grid;
+pub mod map;
+pub mod norm;
 mod parallel;
 mod shape;
+mod simd;
 mod view;
 
 pub use shape::FeatureShape;

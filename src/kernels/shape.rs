@@ -1,5 +1,9 @@
 //! The shape of what every floor above works on.
 
+use candle_core::{DType, Tensor};
+
+use crate::{Error, Result};
+
 /// Channels, height and width of one feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -10,4 +14,16 @@ pub struct FeatureShape {
     pub height: usize,
     /// Columns.
     pub width: usize,
+}
+
+/// Fails unless `tensor` is f32 with the dimensions `expected`.
+pub(crate) fn expect_f32(what: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.dims() == expected && tensor.dtype() == DType::F32 {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: what.into(),
+        expected: format!("f32 {expected:?}"),
+        found: format!("{} {:?}", tensor.dtype().as_str(), tensor.dims()),
+    })
 }

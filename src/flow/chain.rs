@@ -1,0 +1,209 @@
+//! One scale of a flow: its norm and its steps.
+
+use candle_core::{Device, Tensor, Var};
+use rand_chacha::ChaCha8Rng;
+
+use super::norm::{self, ChannelStatistics, Norm};
+use super::step::{Parameters, Step, StepShape};
+use super::tensors::Source;
+use super::{FlowConfig, Latent};
+use crate::kernels::FeatureShape;
+use crate::{Error, Result};
+
+/// The norm and the coupling steps over one feature map.
+#[derive(Debug, Clone)]
+pub(super) struct Chain {
+    norm: Norm,
+    steps: Vec<Step>,
+}
+
+impl Chain {
+    pub(super) fn init(
+        config: &FlowConfig,
+        scale: usize,
+        shape: &FeatureShape,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> Result<Self> {
+        let step = |step| {
+            let shape = StepShape::of(shape, config.hidden[scale], config.kernels.size(step));
+            Step::init(shape, config.clamp, rng, device)
+        };
+        Ok(Self {
+            norm: Norm::init(config.norm, shape, device)?,
+            steps: (0..config.steps).map(step).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Takes its tensors, whose names start with `scales.{scale}.`, out of `source`.
+    pub(super) fn take(
+        config: &FlowConfig,
+        scale: usize,
+        shape: &FeatureShape,
+        source: &mut Source,
+    ) -> Result<Self> {
+        let norm = Norm::from_names(config.norm, |name| {
+            let dims = norm::dims(config.norm, shape);
+            source.take(&format!("scales.{scale}.norm.{name}"), &dims)
+        })?;
+        let step = |step: usize| {
+            let prefix = format!("scales.{scale}.steps.{step}");
+            let kernel = config.kernels.size(step);
+            let sizes = StepShape::of(shape, config.hidden[scale], kernel);
+            let parameters = Parameters::try_from_names(|name| {
+                let tensor = source.take(&format!("{prefix}.{name}"), &sizes.dims(name))?;
+                Ok(Var::from_tensor(&tensor)?)
+            })?;
+            let permutation =
+                source.take_permutation(&format!("{prefix}.permutation"), shape.channels)?;
+            Ok(Step::new(parameters, permutation, kernel, config.clamp))
+        };
+        let chain = Self {
+            norm,
+            steps: (0..config.steps).map(step).collect::<Result<_>>()?,
+        };
+        if let Norm::Standardise { mean, std } = &chain.norm {
+            check_statistics(scale, &mean.to_vec1()?, &std.to_vec1()?)?;
+        }
+        Ok(chain)
+    }
+
+    /// Everything it stores, by name.
+    pub(super) fn tensors(&self, scale: usize) -> Result<Vec<(String, Tensor)>> {
+        let named = self.variables(scale).into_iter();
+        let mut all: Vec<_> = named
+            .map(|(name, var)| (name, var.as_detached_tensor()))
+            .collect();
+        let statistics = self.norm.statistics().into_iter();
+        all.extend(
+            statistics.map(|(name, tensor)| (format!("scales.{scale}.norm.{name}"), tensor)),
+        );
+        for (index, step) in self.steps.iter().enumerate() {
+            let indices = step.permutation.indices();
+            let tensor = Tensor::from_slice(indices, indices.len(), &Device::Cpu)?;
+            all.push((format!("scales.{scale}.steps.{index}.permutation"), tensor));
+        }
+        Ok(all)
+    }
+
+    /// Everything it trains, by name.
+    pub(super) fn variables(&self, scale: usize) -> Vec<(String, Var)> {
+        let norm = self.norm.variables().into_iter();
+        let mut all: Vec<_> = norm
+            .map(|(name, var)| (format!("scales.{scale}.norm.{name}"), var))
+            .collect();
+        for (index, step) in self.steps.iter().enumerate() {
+            let named = step.parameters.clone().named().into_iter();
+            all.extend(
+                named.map(|(name, var)| (format!("scales.{scale}.steps.{index}.{name}"), var)),
+            );
+        }
+        all
+    }
+
+    pub(super) fn set_statistics(
+        &mut self,
+        scale: usize,
+        statistics: &ChannelStatistics,
+    ) -> Result<()> {
+        let Norm::Standardise { mean, std } = &mut self.norm else {
+            return Err(Error::Invalid(
+                "feature statistics belong to the norm `standardise`; this flow has another".into(),
+            ));
+        };
+        let channels = mean.elem_count();
+        if statistics.mean.len() != channels || statistics.std.len() != channels {
+            return Err(Error::Shape {
+                what: format!("feature statistics of map {scale}"),
+                expected: format!("{channels} means and deviations"),
+                found: format!("{} and {}", statistics.mean.len(), statistics.std.len()),
+            });
+        }
+        check_statistics(scale, &statistics.mean, &statistics.std)?;
+        let device = mean.device().clone();
+        *mean = Tensor::from_slice(&statistics.mean, channels, &device)?;
+        *std = Tensor::from_slice(&statistics.std, channels, &device)?;
+        Ok(())
+    }
+
+    pub(super) fn forward(&self, features: &Tensor) -> Result<Latent> {
+        let mut z = self.norm.forward(features)?;
+        let mut log_det = self.log_scale()?;
+        for step in &self.steps {
+            let (y, step_log_det, _) = step.forward(&z)?;
+            z = y;
+            log_det = log_det.broadcast_add(&step_log_det)?;
+        }
+        Ok(Latent { z, log_det })
+    }
+
+    pub(super) fn inverse(&self, z: &Tensor) -> Result<Tensor> {
+        let mut x = z.clone();
+        for step in self.steps.iter().rev() {
+            x = step.inverse(&x)?;
+        }
+        self.norm.inverse(&x)
+    }
+
+    /// The summed negative log-likelihood of a batch, and the gradients of [`Self::variables`] by name.
+    pub(super) fn loss_and_gradients(
+        &self,
+        scale: usize,
+        features: &Tensor,
+    ) -> Result<(f64, Vec<(String, Tensor)>)> {
+        let mut z = self.norm.forward(features)?;
+        let mut log_det = self.log_scale()?;
+        let mut kept = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let (y, step_log_det, activations) = step.forward(&z)?;
+            z = y;
+            log_det = log_det.broadcast_add(&step_log_det)?;
+            kept.push(activations);
+        }
+        let latent = Latent { z, log_det };
+        let loss = latent.nll()?.sum_all()?.to_scalar::<f64>()?;
+        // The gradient of 0.5 z^2 is z.
+        let mut gradient = latent.z;
+        let mut gradients = Vec::with_capacity(6 * self.steps.len() + 2);
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            let Some(activations) = kept.pop() else { break };
+            let wanted = index > 0 || self.norm.is_trainable();
+            let (input, named) = step.backward(&activations, &gradient, wanted)?;
+            let named = named.named().into_iter();
+            gradients
+                .extend(named.map(|(name, tensor)| {
+                    (format!("scales.{scale}.steps.{index}.{name}"), tensor)
+                }));
+            if let Some(input) = input {
+                gradient = input;
+            }
+        }
+        let norm = self.norm.gradients(features, &gradient)?.into_iter();
+        gradients
+            .extend(norm.map(|(name, tensor)| (format!("scales.{scale}.norm.{name}"), tensor)));
+        Ok((loss, gradients))
+    }
+
+    /// The global scales' log-det at each position, a scalar.
+    fn log_scale(&self) -> Result<Tensor> {
+        let scales: Vec<Tensor> = self
+            .steps
+            .iter()
+            .map(Step::log_scale)
+            .collect::<Result<_>>()?;
+        Ok(Tensor::stack(&scales, 0)?.sum_all()?)
+    }
+}
+
+/// Standardising divides by the deviations.
+fn check_statistics(scale: usize, mean: &[f32], std: &[f32]) -> Result<()> {
+    let bad = |(mean, std): (&f32, &f32)| !(mean.is_finite() && std.is_finite() && *std > 0.0);
+    match mean.iter().zip(std).position(bad) {
+        None => Ok(()),
+        Some(channel) => Err(Error::Invalid(format!(
+            "feature statistics of map {scale}, channel {channel}: mean {} and deviation {} must be finite, the \
+             deviation above 0 (is the channel constant over the training images?)",
+            mean[channel], std[channel]
+        ))),
+    }
+}

@@ -1,0 +1,250 @@
+//! FastFlow: one chain of coupling steps for each feature map, trained by maximum likelihood.
+
+mod chain;
+mod config;
+mod map;
+mod norm;
+mod preset;
+mod step;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use self::chain::Chain;
+use self::tensors::Source;
+use crate::kernels::FeatureShape;
+use crate::{Error, Result};
+
+pub use config::{FeatureNorm, FlowConfig, Kernels};
+pub use map::{MapKind, anomaly_map, scale_maps};
+pub use norm::ChannelStatistics;
+pub use preset::Preset;
+
+/// What a flow makes of one feature map.
+#[derive(Debug, Clone)]
+pub struct Latent {
+    /// `[B, C, H, W]`, standard normal where the features are normal.
+    pub z: Tensor,
+    /// `[B, H, W]`: log|det J| by position; the global scales' part, the same everywhere, is in it.
+    pub log_det: Tensor,
+}
+
+impl Latent {
+    /// `0.5 sum z^2 - log|det J|` of each image, f64 `[B]`.
+    fn nll(&self) -> Result<Tensor> {
+        let channels = self.z.dim(1)? as f64;
+        let energy = crate::kernels::map::negative_log_likelihood(&self.z)?;
+        let energy = (energy.flatten_from(1)?.to_dtype(DType::F64)? * channels)?;
+        let log_det = self.log_det.flatten_from(1)?.to_dtype(DType::F64)?;
+        Ok((energy - log_det)?.sum(1)?)
+    }
+}
+
+/// A normalising flow over the feature maps of a frozen backbone.
+#[derive(Debug)]
+pub struct FastFlow {
+    config: FlowConfig,
+    shapes: Vec<FeatureShape>,
+    chains: Vec<Chain>,
+}
+
+impl FastFlow {
+    /// A fresh flow: torch's convolution initialisation and random permutations, all from `seed`.
+    ///
+    /// # Errors
+    /// When the configuration is absurd.
+    pub fn init(
+        config: &FlowConfig,
+        shapes: &[FeatureShape],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        config.validate(shapes)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let chain = |(scale, shape)| Chain::init(config, scale, shape, &mut rng, device);
+        Ok(Self {
+            config: config.clone(),
+            shapes: shapes.to_vec(),
+            chains: shapes
+                .iter()
+                .enumerate()
+                .map(chain)
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// A flow from the tensors of [`Self::tensors`].
+    ///
+    /// # Errors
+    /// When a tensor is missing, unexpected, misshapen, not finite or no permutation; names it.
+    pub fn from_tensors(
+        config: &FlowConfig,
+        shapes: &[FeatureShape],
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        config.validate(shapes)?;
+        let mut source = Source::new(tensors, device);
+        let chain = |(scale, shape)| Chain::take(config, scale, shape, &mut source);
+        let chains = shapes
+            .iter()
+            .enumerate()
+            .map(chain)
+            .collect::<Result<_>>()?;
+        source.finish()?;
+        Ok(Self {
+            config: config.clone(),
+            shapes: shapes.to_vec(),
+            chains,
+        })
+    }
+
+    /// Everything an artifact needs, by name: parameters, permutations and feature statistics. They share
+    /// memory with the flow.
+    ///
+    /// # Errors
+    /// Only when candle fails.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut all = BTreeMap::new();
+        for (scale, chain) in self.chains.iter().enumerate() {
+            all.extend(chain.tensors(scale)?);
+        }
+        Ok(all)
+    }
+
+    /// The trainable tensors, sorted by name.
+    pub fn parameters(&self) -> Vec<(String, Var)> {
+        let chains = self.chains.iter().enumerate();
+        let mut all: Vec<_> = chains
+            .flat_map(|(scale, chain)| chain.variables(scale))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// How many numbers are trained.
+    pub fn parameter_count(&self) -> usize {
+        self.config.parameter_count(&self.shapes)
+    }
+
+    /// Stores the training images' feature statistics, one for each map (norm `standardise` only; until
+    /// then it is the identity).
+    ///
+    /// # Errors
+    /// When the norm is another one, or the statistics do not fit or are not usable.
+    pub fn set_statistics(&mut self, statistics: Vec<ChannelStatistics>) -> Result<()> {
+        self.expect_maps("feature statistics", statistics.len())?;
+        for (scale, (chain, statistics)) in self.chains.iter_mut().zip(&statistics).enumerate() {
+            chain.set_statistics(scale, statistics)?;
+        }
+        Ok(())
+    }
+
+    /// Shapes of the feature maps it takes.
+    pub fn shapes(&self) -> &[FeatureShape] {
+        &self.shapes
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &FlowConfig {
+        &self.config
+    }
+
+    /// Feature maps `[B, C, H, W]` to latents. Tracks no gradients; see [`Self::loss_and_gradients`].
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Self::shapes`].
+    pub fn forward(&self, features: &[Tensor]) -> Result<Vec<Latent>> {
+        self.expect_features(features)?;
+        self.chains
+            .iter()
+            .zip(features)
+            .map(|(chain, map)| chain.forward(map))
+            .collect()
+    }
+
+    /// Latents `z [B, C, H, W]` back to feature maps. A LayerNorm is not undone (it forgets the moments):
+    /// its output is what comes back.
+    ///
+    /// # Errors
+    /// When the latents have other shapes than [`Self::shapes`].
+    pub fn inverse(&self, latents: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.expect_features(latents)?;
+        self.chains
+            .iter()
+            .zip(latents)
+            .map(|(chain, z)| chain.inverse(z))
+            .collect()
+    }
+
+    /// Negative log-likelihood of each image `[B]`: the sum over the scales of `0.5 sum z^2 - log|det J|`.
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Self::shapes`].
+    pub fn nll(&self, features: &[Tensor]) -> Result<Tensor> {
+        self.expect_features(features)?;
+        let mut total = None;
+        for (chain, map) in self.chains.iter().zip(features) {
+            let nll = chain.forward(map)?.nll()?;
+            total = Some(match total {
+                None => nll,
+                Some(sum) => (sum + nll)?,
+            });
+        }
+        let total = total.ok_or_else(|| Error::Invalid("a flow needs feature maps".into()))?;
+        Ok(total.to_dtype(DType::F32)?)
+    }
+
+    /// The sum of [`Self::nll`] over the images, and its gradients in the order of [`Self::parameters`].
+    /// May be called from several threads at once.
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Self::shapes`].
+    pub fn loss_and_gradients(&self, features: &[Tensor]) -> Result<(f64, Vec<Tensor>)> {
+        self.expect_features(features)?;
+        let mut loss = 0.0;
+        let mut gradients = Vec::new();
+        for (scale, (chain, map)) in self.chains.iter().zip(features).enumerate() {
+            let (scale_loss, named) = chain.loss_and_gradients(scale, map)?;
+            loss += scale_loss;
+            gradients.extend(named);
+        }
+        gradients.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok((
+            loss,
+            gradients.into_iter().map(|(_, tensor)| tensor).collect(),
+        ))
+    }
+
+    fn expect_maps(&self, what: &str, found: usize) -> Result<()> {
+        if found == self.shapes.len() {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: what.into(),
+            expected: format!("{} maps", self.shapes.len()),
+            found: format!("{found}"),
+        })
+    }
+
+    fn expect_features(&self, features: &[Tensor]) -> Result<()> {
+        self.expect_maps("features of a flow", features.len())?;
+        for (scale, (map, shape)) in features.iter().zip(&self.shapes).enumerate() {
+            let dims = [shape.channels, shape.height, shape.width];
+            if map.rank() != 4 || map.dims()[1..] != dims || map.dtype() != DType::F32 {
+                return Err(Error::Shape {
+                    what: format!("feature map {scale}"),
+                    expected: format!("f32 [B, {}, {}, {}]", dims[0], dims[1], dims[2]),
+                    found: format!("{} {:?}", map.dtype().as_str(), map.dims()),
+                });
+            }
+        }
+        Ok(())
+    }
+}

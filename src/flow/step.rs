@@ -1,0 +1,288 @@
+//! One coupling step: a small conv net on the first channels moves the others.
+
+use candle_core::{Device, Tensor, Var};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::Result;
+use crate::kernels::FeatureShape;
+use crate::kernels::conv::{conv2d, conv2d_backward, conv2d_fused};
+use crate::kernels::coupling::{self, LogDetGradient, Permutation};
+
+/// A step's trainable tensors (or their gradients).
+#[derive(Debug, Clone)]
+pub(super) struct Parameters<T> {
+    /// `[hidden, C - C/2, k, k]`, `[hidden]`.
+    pub(super) conv1_weight: T,
+    pub(super) conv1_bias: T,
+    /// `[2 (C/2), hidden, k, k]`, `[2 (C/2)]`.
+    pub(super) conv2_weight: T,
+    pub(super) conv2_bias: T,
+    /// `g [C]`: the scale is `0.1 softplus(g)` with beta 0.5.
+    pub(super) global_scale: T,
+    /// `[C]`.
+    pub(super) global_offset: T,
+}
+
+impl<T> Parameters<T> {
+    /// With their names in an artifact.
+    pub(super) fn named(self) -> [(&'static str, T); 6] {
+        [
+            ("conv1.bias", self.conv1_bias),
+            ("conv1.weight", self.conv1_weight),
+            ("conv2.bias", self.conv2_bias),
+            ("conv2.weight", self.conv2_weight),
+            ("global_offset", self.global_offset),
+            ("global_scale", self.global_scale),
+        ]
+    }
+
+    /// Builds every tensor from its name.
+    pub(super) fn try_from_names(mut make: impl FnMut(&'static str) -> Result<T>) -> Result<Self> {
+        Ok(Self {
+            conv1_weight: make("conv1.weight")?,
+            conv1_bias: make("conv1.bias")?,
+            conv2_weight: make("conv2.weight")?,
+            conv2_bias: make("conv2.bias")?,
+            global_scale: make("global_scale")?,
+            global_offset: make("global_offset")?,
+        })
+    }
+
+    pub(super) fn map<U>(&self, f: impl Fn(&T) -> U) -> Parameters<U> {
+        Parameters {
+            conv1_weight: f(&self.conv1_weight),
+            conv1_bias: f(&self.conv1_bias),
+            conv2_weight: f(&self.conv2_weight),
+            conv2_bias: f(&self.conv2_bias),
+            global_scale: f(&self.global_scale),
+            global_offset: f(&self.global_offset),
+        }
+    }
+}
+
+/// The sizes that decide a step's tensors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepShape {
+    pub(super) channels: usize,
+    pub(super) hidden: usize,
+    pub(super) kernel: usize,
+}
+
+impl StepShape {
+    pub(super) fn of(shape: &FeatureShape, hidden: usize, kernel: usize) -> Self {
+        Self {
+            channels: shape.channels,
+            hidden,
+            kernel,
+        }
+    }
+
+    /// Dimensions of the tensor called `name` by [`Parameters`].
+    pub(super) fn dims(&self, name: &str) -> Vec<usize> {
+        let active = self.channels / 2;
+        match name {
+            "conv1.weight" => vec![
+                self.hidden,
+                self.channels - active,
+                self.kernel,
+                self.kernel,
+            ],
+            "conv1.bias" => vec![self.hidden],
+            "conv2.weight" => vec![2 * active, self.hidden, self.kernel, self.kernel],
+            "conv2.bias" => vec![2 * active],
+            _ => vec![self.channels],
+        }
+    }
+}
+
+/// One coupling step.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) parameters: Parameters<Var>,
+    pub(super) permutation: Permutation,
+    padding: usize,
+    clamp: f32,
+}
+
+/// What the reverse pass needs of the forward one.
+pub(super) struct Kept {
+    input: Tensor,
+    /// The subnet's activation after its ReLU.
+    hidden: Tensor,
+    /// The subnet's output.
+    subnet: Tensor,
+}
+
+/// The global scale starts at 1 here: 0.1 softplus(g) = 1.
+fn initial_scale() -> f32 {
+    (2.0 * (5f64.exp() - 1.0).ln()) as f32
+}
+
+impl Step {
+    pub(super) fn new(
+        parameters: Parameters<Var>,
+        permutation: Permutation,
+        kernel: usize,
+        clamp: f32,
+    ) -> Self {
+        Self {
+            parameters,
+            permutation,
+            padding: kernel / 2,
+            clamp,
+        }
+    }
+
+    /// torch's defaults: weights and biases uniform within 1 / sqrt(fan in), for the last convolution too.
+    pub(super) fn init(
+        shape: StepShape,
+        clamp: f32,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut indices: Vec<u32> = (0..shape.channels as u32).collect();
+        indices.shuffle(rng);
+        let parameters = Parameters::try_from_names(|name| {
+            let dims = shape.dims(name);
+            let values = match name {
+                "global_scale" => vec![initial_scale(); shape.channels],
+                "global_offset" => vec![0.0; shape.channels],
+                _ => {
+                    let weight = shape.dims(&name.replace("bias", "weight"));
+                    let fan_in: usize = weight.iter().skip(1).product();
+                    let bound = 1.0 / (fan_in as f32).sqrt();
+                    let len = dims.iter().product();
+                    (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
+                }
+            };
+            Ok(Var::from_vec(values, dims, device)?)
+        })?;
+        let permutation = Permutation::new(indices)?;
+        Ok(Self::new(parameters, permutation, shape.kernel, clamp))
+    }
+
+    /// The parameters as plain tensors, through which candle tracks no gradients.
+    fn frozen(&self) -> Parameters<Tensor> {
+        self.parameters.map(Var::as_detached_tensor)
+    }
+
+    /// `x [B, C, H, W]` -> output, its log-det `[B, H, W]` without the global scale's part, and what the
+    /// reverse pass needs.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor, Kept)> {
+        let parameters = self.frozen();
+        let (hidden, subnet) = self.subnet(&parameters, x)?;
+        let scale = softplus_scale(&parameters.global_scale)?;
+        let offset = &parameters.global_offset;
+        let (y, log_det) =
+            coupling::forward(x, &subnet, &scale, offset, &self.permutation, self.clamp)?;
+        let kept = Kept {
+            input: x.clone(),
+            hidden,
+            subnet,
+        };
+        Ok((y, log_det, kept))
+    }
+
+    pub(super) fn inverse(&self, y: &Tensor) -> Result<Tensor> {
+        let parameters = self.frozen();
+        let scale = softplus_scale(&parameters.global_scale)?;
+        let u = coupling::undo_affine(y, &scale, &parameters.global_offset, &self.permutation)?;
+        let (_, subnet) = self.subnet(&parameters, &u)?;
+        coupling::uncouple(&u, &subnet, self.clamp)
+    }
+
+    /// The subnet's hidden activation and output.
+    fn subnet(&self, parameters: &Parameters<Tensor>, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let channels = x.dim(1)?;
+        let passive = x.narrow(1, 0, channels - channels / 2)?;
+        let (w1, b1) = (&parameters.conv1_weight, &parameters.conv1_bias);
+        let hidden = conv2d_fused(&passive, w1, Some(b1), 1, self.padding, None, true)?;
+        let (w2, b2) = (&parameters.conv2_weight, &parameters.conv2_bias);
+        let subnet = conv2d(&hidden, w2, Some(b2), 1, self.padding)?;
+        Ok((hidden, subnet))
+    }
+
+    /// Gradients of the negative log-likelihood, given that of the step's output; the input's is skipped
+    /// (None) unless wanted.
+    pub(super) fn backward(
+        &self,
+        kept: &Kept,
+        dy: &Tensor,
+        want_input: bool,
+    ) -> Result<(Option<Tensor>, Parameters<Tensor>)> {
+        let parameters = self.frozen();
+        let scale = softplus_scale(&parameters.global_scale)?;
+        let (x, a) = (&kept.input, &kept.subnet);
+        let (offset, log_det) = (&parameters.global_offset, LogDetGradient::Constant(-1.0));
+        let gradients = coupling::backward(
+            x,
+            a,
+            &scale,
+            offset,
+            &self.permutation,
+            self.clamp,
+            dy,
+            log_det,
+        )?;
+        let w2 = &parameters.conv2_weight;
+        let conv2 = conv2d_backward(&kept.hidden, w2, &gradients.a, 1, self.padding, None, true)?;
+        let (batch, channels, height, width) = x.dims4()?;
+        let passive = channels - channels / 2;
+        let dhidden = conv2.input.expect("asked for");
+        let conv1 = conv2d_backward(
+            &x.narrow(1, 0, passive)?,
+            &parameters.conv1_weight,
+            &dhidden,
+            1,
+            self.padding,
+            Some(&kept.hidden),
+            want_input,
+        )?;
+        let dx = match conv1.input {
+            Some(dx1) => Some(gradients.add_to_passive(&dx1)?),
+            None => None,
+        };
+        let positions = (batch * height * width) as f64;
+        let gradients = Parameters {
+            conv1_weight: conv1.weight,
+            conv1_bias: conv1.bias,
+            conv2_weight: conv2.weight,
+            conv2_bias: conv2.bias,
+            global_scale: scale_gradient(
+                &parameters.global_scale,
+                &scale,
+                &gradients.scale,
+                positions,
+            )?,
+            global_offset: gradients.offset,
+        };
+        Ok((dx, gradients))
+    }
+
+    /// The global scale's part of the log-det, the same at every position: a scalar.
+    pub(super) fn log_scale(&self) -> Result<Tensor> {
+        Ok(
+            softplus_scale(&self.parameters.global_scale.as_detached_tensor())?
+                .log()?
+                .sum_all()?,
+        )
+    }
+}
+
+/// `0.1 softplus(g)` with beta 0.5, that is `0.2 ln(1 + exp(g / 2))`, without overflow.
+fn softplus_scale(g: &Tensor) -> Result<Tensor> {
+    let half = (g * 0.5)?;
+    let softplus = (half.relu()? + (half.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+    Ok((softplus * 0.2)?)
+}
+
+/// The gradient of g, from the coupling's gradient of the scale and from the log-det's `ln scale` at each of
+/// `positions`.
+fn scale_gradient(g: &Tensor, scale: &Tensor, dscale: &Tensor, positions: f64) -> Result<Tensor> {
+    let from_log_det = (scale.recip()? * positions)?;
+    // d scale / d g = 0.1 sigmoid(g / 2), where sigmoid(x) = (1 + tanh(x / 2)) / 2 does not overflow.
+    let slope = (((g * 0.25)?.tanh()? + 1.0)? * 0.05)?;
+    Ok(((dscale - from_log_det)? * slope)?)
+}
