@@ -8,6 +8,7 @@
 //! | folder | anything else that holds images, see [`open`] |
 
 mod folder;
+pub mod generated;
 mod hash;
 mod layout;
 mod mvtec;
