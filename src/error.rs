@@ -82,6 +82,14 @@ pub enum Error {
         /// Why it is not defined.
         reason: String,
     },
+    /// The Hub, or what it holds, is not as needed.
+    #[error("{place}: {reason}")]
+    Hub {
+        /// The repository, file or address.
+        place: String,
+        /// What happened and what helps.
+        reason: String,
+    },
     /// A value that no command can work with.
     #[error("{0}")]
     Invalid(String),

@@ -19,6 +19,7 @@ pub mod datasets;
 pub mod error;
 pub mod files;
 pub mod flow;
+pub mod hub;
 pub mod imaging;
 pub mod kernels;
 mod mapped;
