@@ -16,10 +16,7 @@
 
 pub mod backbones;
 pub mod datasets;
-pub mod detector;
 pub mod error;
-pub mod evaluation;
-pub mod features;
 pub mod files;
 pub mod flow;
 pub mod hub;
@@ -27,7 +24,5 @@ pub mod imaging;
 pub mod kernels;
 mod mapped;
 pub mod metrics;
-pub mod report;
-pub mod training;
 
 pub use error::{Error, Result};

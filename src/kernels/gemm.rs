@@ -30,6 +30,10 @@ impl<'a> MatRef<'a> {
     }
 }
 
+/// Inner sizes are cut here: gemm itself would cut longer ones at a place that depends on the other
+/// sizes, and an element's rounding must not depend on how many neighbours are computed with it.
+const INNER: usize = 512;
+
 /// The number of elements from the first to the last of a matrix, both counted.
 fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
     if rows == 0 || cols == 0 {
@@ -59,30 +63,34 @@ pub(crate) unsafe fn gemm_into(
         fits(&lhs, m, k) && fits(&rhs, k, n),
         "a matrix reaches past its slice"
     );
-    // SAFETY: both operands lie inside their slices (asserted); `dst` by this function's contract.
-    // Strides are element counts of real allocations, so they fit isize.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst,
-            1,
-            dst_stride as isize,
-            accumulate,
-            lhs.data.as_ptr(),
-            lhs.col_stride as isize,
-            lhs.row_stride as isize,
-            rhs.data.as_ptr(),
-            rhs.col_stride as isize,
-            rhs.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    let mut start = 0;
+    while start == 0 || start < k {
+        // SAFETY: both operands lie inside their slices (asserted); `dst` by this function's contract.
+        // Strides are element counts of real allocations, so they fit isize.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                INNER.min(k - start),
+                dst,
+                1,
+                dst_stride as isize,
+                accumulate || start > 0,
+                lhs.data.as_ptr().add(start * lhs.col_stride),
+                lhs.col_stride as isize,
+                lhs.row_stride as isize,
+                rhs.data.as_ptr().add(start * rhs.row_stride),
+                rhs.col_stride as isize,
+                rhs.row_stride as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+        start += INNER;
     }
 }
 

@@ -7,6 +7,7 @@ pub mod coupling;
 mod elementary;
 mod gemm;
 mod grid;
+mod lanes;
 pub mod map;
 pub mod norm;
 mod parallel;

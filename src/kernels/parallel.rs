@@ -18,6 +18,15 @@ pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Send + Sync) {
     }
 }
 
+/// How many threads [`for_each`] uses here; results must not depend on it.
+pub(crate) fn threads() -> usize {
+    if rayon::current_thread_index().is_some() {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
 /// A buffer that several tasks write at once, each its own elements.
 pub(crate) struct SharedMut<'a> {
     start: *mut f32,
@@ -53,6 +62,19 @@ impl<'a> SharedMut<'a> {
         );
         // SAFETY: inside the borrowed buffer (asserted), and unaliased by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// The elements of `range`, to be read.
+    ///
+    /// # Safety
+    /// Nobody may write elements of `range` while the slice lives.
+    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &[f32] {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "range outside the buffer"
+        );
+        // SAFETY: inside the borrowed buffer (asserted), not written by this function's contract.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
     }
 
     /// A pointer to element `index`, for strided writers.

@@ -49,6 +49,16 @@ impl<'a> Images<'a> {
         })
     }
 
+    /// The first element of the first image.
+    pub(crate) fn start(&self) -> *const f32 {
+        self.data.as_ptr()
+    }
+
+    /// The distance of images.
+    pub(crate) fn batch_stride(&self) -> usize {
+        self.batch_stride
+    }
+
     /// The elements of image `index`.
     pub(crate) fn image(&self, index: usize) -> &'a [f32] {
         let start = index * self.batch_stride;

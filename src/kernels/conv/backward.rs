@@ -3,6 +3,7 @@
 use super::forward::{Epilogue, convolve, tile_positions};
 use super::geometry::Geometry;
 use super::patches;
+use super::winograd::{self, Weights};
 use crate::kernels::gemm::{MatRef, gemm_into};
 use crate::kernels::parallel::{SharedMut, for_each, with_scratch};
 use crate::kernels::view::Images;
@@ -10,27 +11,77 @@ use crate::kernels::view::Images;
 /// Floats of the patch gradients that one task of [`scattered`] holds.
 const GROUP_FLOATS: usize = 256 * 1024;
 
-/// The gradient of the input, packed: `dy` convolved with the flipped weights where the stride is 1,
-/// else the adjoint of the patch matrix.
-pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32], dy: Images) -> Vec<f32> {
+/// The output's gradient, zero where the fused ReLU's output, the mask, is not positive.
+#[derive(Clone, Copy)]
+pub(crate) struct Gradient<'a> {
+    pub(crate) dy: Images<'a>,
+    pub(crate) mask: Option<Images<'a>>,
+}
+
+/// All gradients of a convolution, packed.
+pub(crate) struct Gradients {
+    pub(crate) input: Option<Vec<f32>>,
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+/// Chooses the engine and computes them.
+pub(crate) fn gradients(
+    geometry: &Geometry,
+    x: Images,
+    weight: &[f32],
+    gradient: Gradient,
+    want_input: bool,
+) -> Gradients {
+    let bias = bias_gradient(geometry, gradient);
+    if winograd::applies(geometry) {
+        let Gradient { dy, mask } = gradient;
+        let input = want_input.then(|| {
+            let (out, input) = (geometry.out_channels, geometry.in_channels);
+            let weights = Weights::flipped(weight, out, input);
+            let adjoint = adjoint(geometry);
+            winograd::convolve(&adjoint, dy, mask, &weights, &Epilogue::default())
+        });
+        return Gradients {
+            input,
+            weight: winograd::weight_gradient(geometry, x, dy, mask),
+            bias,
+        };
+    }
+    let masked;
+    let mut dy = gradient.dy;
+    if let Some(mask) = gradient.mask {
+        masked = self::masked(dy, mask, geometry.batch, geometry.out_image());
+        dy = Images::packed(&masked, geometry.out_image());
+    }
+    Gradients {
+        input: want_input.then(|| input_gradient(geometry, weight, dy)),
+        weight: weight_gradient(geometry, x, dy),
+        bias,
+    }
+}
+
+/// The convolution that takes `dy` to the input's gradient; for stride 1 and square kernels.
+fn adjoint(geometry: &Geometry) -> Geometry {
+    Geometry {
+        in_channels: geometry.out_channels,
+        in_h: geometry.out_h,
+        in_w: geometry.out_w,
+        out_channels: geometry.in_channels,
+        padding: geometry.kernel_h - 1 - geometry.padding,
+        out_h: geometry.in_h,
+        out_w: geometry.in_w,
+        ..*geometry
+    }
+}
+
+/// The gradient of the input: `dy` convolved with the flipped weights where the stride is 1, else
+/// the adjoint of the patch matrix.
+fn input_gradient(geometry: &Geometry, weight: &[f32], dy: Images) -> Vec<f32> {
     let square = geometry.kernel_h == geometry.kernel_w;
     if geometry.stride == 1 && square && geometry.padding < geometry.kernel_h {
-        let adjoint = Geometry {
-            in_channels: geometry.out_channels,
-            in_h: geometry.out_h,
-            in_w: geometry.out_w,
-            out_channels: geometry.in_channels,
-            padding: geometry.kernel_h - 1 - geometry.padding,
-            out_h: geometry.in_h,
-            out_w: geometry.in_w,
-            ..*geometry
-        };
-        return convolve(
-            &adjoint,
-            dy,
-            &flipped(geometry, weight),
-            &Epilogue::default(),
-        );
+        let flipped = flipped(geometry, weight);
+        return convolve(&adjoint(geometry), dy, &flipped, &Epilogue::default());
     }
     scattered(geometry, weight, dy)
 }
@@ -76,7 +127,7 @@ fn scattered(geometry: &Geometry, weight: &[f32], dy: Images) -> Vec<f32> {
 
 /// The gradient of the weight, `[out_channels, patch]`: each task owns some input channels and adds
 /// image after image, tile after tile, in a fixed order.
-pub(crate) fn weight_gradient(geometry: &Geometry, x: Images, dy: Images) -> Vec<f32> {
+fn weight_gradient(geometry: &Geometry, x: Images, dy: Images) -> Vec<f32> {
     let (taps, positions) = (geometry.taps(), geometry.out_plane());
     let mut dw = vec![0f32; geometry.out_channels * geometry.patch()];
     let shared = SharedMut::new(&mut dw);
@@ -114,13 +165,23 @@ pub(crate) fn weight_gradient(geometry: &Geometry, x: Images, dy: Images) -> Vec
 }
 
 /// The gradient of the bias: the sum of each output channel.
-pub(crate) fn bias_gradient(geometry: &Geometry, dy: Images) -> Vec<f32> {
+fn bias_gradient(geometry: &Geometry, gradient: Gradient) -> Vec<f32> {
     let positions = geometry.out_plane();
     let mut db = vec![0f32; geometry.out_channels];
     let shared = SharedMut::new(&mut db);
     for_each(geometry.out_channels, |channel| {
+        let part = channel * positions..(channel + 1) * positions;
         let total: f64 = (0..geometry.batch)
-            .map(|image| sum(&dy.image(image)[channel * positions..(channel + 1) * positions]))
+            .map(|image| {
+                let dy = &gradient.dy.image(image)[part.clone()];
+                match gradient.mask {
+                    Some(mask) => sum(dy
+                        .iter()
+                        .zip(&mask.image(image)[part.clone()])
+                        .map(|(&dy, &mask)| if mask > 0.0 { dy } else { 0.0 })),
+                    None => sum(dy.iter().copied()),
+                }
+            })
             .sum();
         // SAFETY: one element a task.
         let target = unsafe { shared.slice(channel..channel + 1) };
@@ -129,21 +190,13 @@ pub(crate) fn bias_gradient(geometry: &Geometry, dy: Images) -> Vec<f32> {
     db
 }
 
-/// A sum in eight lanes of 64-bit: exact enough and as fast as memory.
-fn sum(values: &[f32]) -> f64 {
-    let mut lanes = [0f64; 8];
-    let chunks = values.chunks_exact(8);
-    let rest: f64 = chunks.remainder().iter().map(|&v| f64::from(v)).sum();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(value);
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
+/// A sum of one plane in 64 bits.
+fn sum(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(f64::from).sum()
 }
 
 /// `dy` where the ReLU's `output` is positive, else 0 (relu'(0) = 0), packed.
-pub(crate) fn masked(dy: Images, output: Images, batch: usize, image_len: usize) -> Vec<f32> {
+fn masked(dy: Images, output: Images, batch: usize, image_len: usize) -> Vec<f32> {
     let mut result = vec![0f32; batch * image_len];
     let shared = SharedMut::new(&mut result);
     for_each(batch, |image| {

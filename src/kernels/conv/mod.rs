@@ -9,15 +9,20 @@ mod forward;
 mod geometry;
 mod patches;
 mod pool;
+mod prepared;
+mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 
+use self::backward::Gradient;
 use self::forward::Epilogue;
 use self::geometry::Geometry;
 use super::view::{Host, Images, batch_strided};
 use crate::{Error, Result};
 
 pub use self::pool::max_pool_3x3_s2_p1;
+use self::prepared::Filter;
+pub use self::prepared::PreparedConv;
 
 /// What a convolution's backward gives.
 pub struct ConvGradients {
@@ -91,7 +96,8 @@ pub fn conv2d_fused(
         residual: host_residual.as_ref().map(Host::images).transpose()?,
         relu,
     };
-    let out = forward::convolve(&geometry, host_x.images()?, host_w.values()?, &epilogue);
+    let filter = Filter::new(&geometry, host_w.values()?);
+    let out = filter.convolve(&geometry, host_x.images()?, &epilogue);
     Ok(Tensor::from_vec(out, geometry.out_shape(), x.device())?)
 }
 
@@ -115,29 +121,31 @@ pub fn conv2d_backward(
     check_shape("gradient", dy, geometry.out_shape().into())?;
     let (x, w, dy) = (batch_strided(x)?, w.contiguous()?, batch_strided(dy)?);
     let (host_x, host_w, host_dy) = (Host::open(&x), Host::open(&w), Host::open(&dy));
-    let (images, weight, mut dy) = (host_x.images()?, host_w.values()?, host_dy.images()?);
-    let masked;
-    if let Some(output) = relu_output {
+    let output = relu_output.map(batch_strided).transpose()?;
+    if let Some(output) = &output {
         check_shape("ReLU output", output, geometry.out_shape().into())?;
-        let output = batch_strided(output)?;
-        let host = Host::open(&output);
-        let image_len = geometry.out_image();
-        masked = backward::masked(dy, host.images()?, geometry.batch, image_len);
-        dy = Images::packed(&masked, image_len);
     }
-    let device = x.device();
-    let input = if want_input {
-        let dx = backward::input_gradient(&geometry, weight, dy);
-        Some(Tensor::from_vec(dx, x.shape(), device)?)
-    } else {
-        None
+    let host_output = output.as_ref().map(Host::open);
+    let mask = host_output.as_ref().map(Host::images).transpose()?;
+    let gradient = Gradient {
+        dy: host_dy.images()?,
+        mask,
     };
-    let dw = backward::weight_gradient(&geometry, images, dy);
-    let db = backward::bias_gradient(&geometry, dy);
+    let found = backward::gradients(
+        &geometry,
+        host_x.images()?,
+        host_w.values()?,
+        gradient,
+        want_input,
+    );
+    let device = x.device();
     Ok(ConvGradients {
-        input,
-        weight: Tensor::from_vec(dw, w.shape(), device)?,
-        bias: Tensor::from_vec(db, geometry.out_channels, device)?,
+        input: found
+            .input
+            .map(|dx| Tensor::from_vec(dx, x.shape(), device))
+            .transpose()?,
+        weight: Tensor::from_vec(found.weight, w.shape(), device)?,
+        bias: Tensor::from_vec(found.bias, geometry.out_channels, device)?,
     })
 }
 
@@ -198,7 +206,7 @@ impl Convolution {
         };
         let images = Images::new(x, x_layout).map_err(candle_core::Error::wrap)?;
         let weight = contiguous(w, w_layout)?;
-        let out = forward::convolve(&self.geometry, images, weight, &epilogue);
+        let out = Filter::new(&self.geometry, weight).convolve(&self.geometry, images, &epilogue);
         Ok((CpuStorage::F32(out), self.geometry.out_shape().into()))
     }
 

@@ -1,0 +1,196 @@
+//! From windows of planes to values at Winograd's points.
+
+use std::ops::Range;
+
+use super::tiles::Patchwork;
+use super::transform::{self, POINTS, TILE};
+use crate::kernels::lanes::{Kernel, LANES, Lanes};
+use crate::kernels::view::Images;
+
+/// Values at the points, `[36][channels][tiles]`, shared by tasks that own channels.
+#[derive(Clone, Copy)]
+pub(super) struct Points {
+    pub(super) start: *mut f32,
+    /// Distance of two points' matrices.
+    pub(super) stride: usize,
+    /// Length of a row: the tiles, a multiple of [`LANES`].
+    pub(super) tiles: usize,
+}
+
+impl Points {
+    /// Writes six values of one group of tiles: points `first`, `first + 6`, ..
+    ///
+    /// # Safety
+    /// The row of `channel` must lie inside the buffer and be this task's own.
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, l: L, v: [L::V; 6], first: usize, channel: usize, at: usize) {
+        for (i, v) in v.into_iter().enumerate() {
+            let place = (first + i * POINTS) * self.stride + channel * self.tiles + at;
+            // SAFETY: inside this task's row, by this function's contract.
+            unsafe { l.store(self.start.add(place), v) };
+        }
+    }
+}
+
+/// Planes to be read: `[batch][channels][plane]`, zero where `mask` is not positive.
+#[derive(Clone, Copy)]
+pub(super) struct Planes<'a> {
+    pub(super) images: Images<'a>,
+    pub(super) mask: Option<Images<'a>>,
+    pub(super) plane: usize,
+}
+
+/// The transform of some channels of a block: 6x6 windows, or 4x4 ones as a kernel of four taps.
+pub(super) struct Transform<'a> {
+    pub(super) planes: Planes<'a>,
+    pub(super) channels: Range<usize>,
+    pub(super) patchwork: &'a Patchwork,
+    /// The padded copy, `patchwork.len` zeros.
+    pub(super) copy: &'a mut [f32],
+    pub(super) points: Points,
+    pub(super) as_kernel: bool,
+}
+
+impl Kernel for Transform<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self {
+            planes,
+            channels,
+            patchwork,
+            copy,
+            points,
+            as_kernel,
+        } = self;
+        assert!(points.tiles == patchwork.offsets.len() * LANES && copy.len() == patchwork.len);
+        for channel in channels {
+            fill(l, &planes, channel, patchwork, copy);
+            for (group, offsets) in patchwork.offsets.iter().enumerate() {
+                // SAFETY: the patchwork's windows lie inside `copy`, and the channel's rows of
+                // `points` are this task's own.
+                unsafe {
+                    let (copy, stride) = (copy.as_ptr(), patchwork.stride);
+                    if as_kernel {
+                        tile4(l, copy, stride, offsets, &points, channel, group * LANES);
+                    } else {
+                        tile6(l, copy, stride, offsets, &points, channel, group * LANES);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies one channel's rows into their padded places, masked; the zeros between stay.
+#[inline(always)]
+pub(super) fn fill<L: Lanes>(
+    l: L,
+    planes: &Planes,
+    channel: usize,
+    patchwork: &Patchwork,
+    copy: &mut [f32],
+) {
+    let width = patchwork.width;
+    for strip in &patchwork.strips {
+        let part = channel * planes.plane + strip.rows.start * width
+            ..channel * planes.plane + strip.rows.end * width;
+        let source = &planes.images.image(strip.image)[part.clone()];
+        let target = &mut copy[strip.start..];
+        for (row, target) in source
+            .chunks_exact(width)
+            .zip(target.chunks_mut(patchwork.stride))
+        {
+            copy_row(l, &mut target[..width], row);
+        }
+        if let Some(mask) = planes.mask {
+            let mask = &mask.image(strip.image)[part];
+            for (row, target) in mask
+                .chunks_exact(width)
+                .zip(target.chunks_mut(patchwork.stride))
+            {
+                for (value, &mask) in target.iter_mut().zip(row) {
+                    *value = if mask > 0.0 { *value } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Copies a row in whole vectors, the last one overlapping; a call to memcpy costs more.
+#[inline(always)]
+fn copy_row<L: Lanes>(l: L, to: &mut [f32], from: &[f32]) {
+    let len = to.len().min(from.len());
+    if len < LANES {
+        to[..len].copy_from_slice(&from[..len]);
+        return;
+    }
+    let mut at = 0;
+    while at < len {
+        let start = at.min(len - LANES);
+        // SAFETY: start + LANES <= len, which both slices have.
+        unsafe { l.store(to.as_mut_ptr().add(start), l.load(from.as_ptr().add(start))) };
+        at += LANES;
+    }
+}
+
+/// The values of eight 6x6 windows at the points.
+///
+/// # Safety
+/// The windows at `offsets` must lie inside `copy`; for `points` see [`Points::store`].
+#[inline(always)]
+unsafe fn tile6<L: Lanes>(
+    l: L,
+    copy: *const f32,
+    stride: usize,
+    offsets: &[usize; LANES],
+    points: &Points,
+    channel: usize,
+    at: usize,
+) {
+    let mut rows = [[l.splat(0.0); POINTS]; POINTS];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: row i of each window, by this function's contract.
+        let ([a, b, c, d], [e, f]) = unsafe {
+            let start = copy.add(i * stride);
+            (
+                l.load_columns4(start, offsets),
+                l.load_columns2(start.add(4), offsets),
+            )
+        };
+        *row = transform::data(l, [a, b, c, d, e, f]);
+    }
+    for j in 0..POINTS {
+        let [a, b, c, d, e, f] = &rows;
+        let column = transform::data(l, [a[j], b[j], c[j], d[j], e[j], f[j]]);
+        // SAFETY: by this function's contract.
+        unsafe { points.store(l, column, j, channel, at) };
+    }
+}
+
+/// The values of eight 4x4 windows, as kernels, at the points.
+///
+/// # Safety
+/// As [`tile6`].
+#[inline(always)]
+unsafe fn tile4<L: Lanes>(
+    l: L,
+    copy: *const f32,
+    stride: usize,
+    offsets: &[usize; LANES],
+    points: &Points,
+    channel: usize,
+    at: usize,
+) {
+    let mut rows = [[l.splat(0.0); POINTS]; TILE];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // SAFETY: row i of each window, by this function's contract.
+        let taps = unsafe { l.load_columns4(copy.add(i * stride), offsets) };
+        *row = transform::kernel4(l, taps);
+    }
+    for j in 0..POINTS {
+        let [a, b, c, d] = &rows;
+        let column = transform::kernel4(l, [a[j], b[j], c[j], d[j]]);
+        // SAFETY: by this function's contract.
+        unsafe { points.store(l, column, j, channel, at) };
+    }
+}
