@@ -16,7 +16,10 @@
 
 pub mod backbones;
 pub mod datasets;
+pub mod detector;
 pub mod error;
+pub mod evaluation;
+pub mod features;
 pub mod files;
 pub mod flow;
 pub mod hub;
@@ -24,5 +27,7 @@ pub mod imaging;
 pub mod kernels;
 mod mapped;
 pub mod metrics;
+pub mod report;
+pub mod training;
 
 pub use error::{Error, Result};

@@ -2,6 +2,7 @@
 
 mod augment;
 mod decode;
+mod encode;
 mod files;
 mod mask;
 mod preprocessing;
@@ -10,6 +11,7 @@ mod warp;
 
 pub use augment::{Augmentation, View};
 pub use decode::{MAX_PIXELS, MAX_SIDE, MIN_SIDE, decode, decode_mask, dimensions};
+pub use encode::{encode_jpeg, encode_png, save};
 pub use files::{is_image_file, list_images};
 pub use mask::Mask;
 pub use preprocessing::{Interpolation, Preprocessing};

@@ -1,7 +1,8 @@
 //! Resizing as PIL does it: the filter's support grows when the image shrinks (antialiasing).
 
 use fast_image_resize as fir;
-use fir::images::{Image, ImageRef};
+use fir::images::{TypedImage, TypedImageRef};
+use fir::pixels::U8x3;
 use image::RgbImage;
 
 use super::Interpolation;
@@ -47,9 +48,10 @@ fn along(
         Interpolation::Bicubic => fir::FilterType::CatmullRom,
     };
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
-    let kind = fir::PixelType::U8x3;
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), kind)?;
-    let mut target = Image::new(width, height, kind);
-    fir::Resizer::new().resize(&source, &mut target, &options)?;
-    RgbImage::from_raw(width, height, target.into_vec()).ok_or_else(|| "short buffer".into())
+    // Typed: the untyped call would compile the library for every pixel type it knows, minutes of it.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())?;
+    let mut buffer = vec![0; 3 * width as usize * height as usize];
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut buffer)?;
+    fir::Resizer::new().resize_typed(&source, &mut target, &options)?;
+    RgbImage::from_raw(width, height, buffer).ok_or_else(|| "short buffer".into())
 }

@@ -16,6 +16,13 @@ pub struct FeatureShape {
     pub width: usize,
 }
 
+impl FeatureShape {
+    /// Values of one image's map.
+    pub fn values(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
 /// Fails unless `tensor` is f32 with the dimensions `expected`.
 pub(crate) fn expect_f32(what: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
     if tensor.dims() == expected && tensor.dtype() == DType::F32 {

@@ -1,0 +1,55 @@
+//! `fastflow features`: what the flow gets to see, for parity checks and other uses.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_fastflow::{detector::write_tensors, imaging};
+
+use super::{Outcome, common};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: fastflow features --backbone resnet18 --backbone-weights model.safetensors part.png -o maps.safetensors"
+)]
+pub struct Args {
+    /// The image
+    image: PathBuf,
+    /// Backbone id (timm's arch.tag)
+    #[arg(long, value_name = "ID")]
+    backbone: String,
+    /// The backbone's weights
+    #[arg(long, value_name = "FILE")]
+    backbone_weights: Option<PathBuf>,
+    /// Where to write tensors `input` (the preprocessed batch), `map.0`, `map.1`, ...
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print shapes as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: common::Compute,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let device = args.compute.start()?;
+    let (backbone, _) =
+        common::open_backbone(&args.backbone, args.backbone_weights.as_deref(), &device)?;
+    let image = imaging::decode(&args.image)?;
+    let input = backbone.info().preprocessing.to_tensor(&image, &device)?;
+    let mut tensors = BTreeMap::new();
+    for (i, map) in backbone.features(&input)?.into_iter().enumerate() {
+        tensors.insert(format!("map.{i}"), map);
+    }
+    tensors.insert("input".to_string(), input);
+    write_tensors(&args.output, &tensors, None)?;
+    if args.json {
+        let shapes: BTreeMap<_, _> = tensors.iter().map(|(n, t)| (n, t.dims())).collect();
+        common::print_line(serde_json::json!({ "output": args.output, "shapes": shapes }))?;
+    } else {
+        for (name, tensor) in &tensors {
+            common::print_line(format!("{name}  {:?}", tensor.dims()))?;
+        }
+        common::print_line(format!("written to {}", args.output.display()))?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,195 @@
+//! `fastflow infer`: look at photos.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use candle_fastflow::{
+    Error,
+    detector::{Detector, Prediction, Verdict},
+    imaging, report,
+};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Outcome, common};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: fastflow infer my-detector new-photos/ --out overlays --fail-on-anomaly"
+)]
+pub struct Args {
+    #[command(flatten)]
+    detector: common::DetectorArgs,
+    /// Photos, or folders of photos
+    #[arg(required = true, value_name = "IMAGE_OR_DIR")]
+    images: Vec<PathBuf>,
+    /// Write heat-map overlays here
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// One JSON line an image
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if an image is defective
+    #[arg(long)]
+    fail_on_anomaly: bool,
+    /// Call an image defective above this score instead of the calibrated threshold
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    threshold: Option<f32>,
+    #[command(flatten)]
+    compute: common::Compute,
+}
+
+/// One line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    image: &'a std::path::Path,
+    score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let device = args.compute.start()?;
+    let images = collect(&args.images)?;
+    let mut detector = args.detector.load(&device)?;
+    if let (Some(threshold), Some(calibration)) =
+        (args.threshold, detector.config_mut().calibration.as_mut())
+    {
+        calibration.threshold = threshold;
+    }
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(Error::io(out))?;
+    }
+    let overlays = report::overlay_names(&images);
+    let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
+    let (mut defective, mut failed) = (0, 0);
+    // A single image has all cores for itself; of many, every core takes its own.
+    let wave = if images.len() == 1 {
+        1
+    } else {
+        2 * rayon::current_num_threads()
+    };
+    let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
+    for chunk in jobs.chunks(wave) {
+        let inspect = |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, &args.out);
+        let results: Vec<_> = match chunk {
+            [one] => vec![inspect(one)],
+            many => many.par_iter().map(inspect).collect(),
+        };
+        for ((image, _), result) in chunk.iter().zip(results) {
+            match result {
+                Ok((prediction, overlay)) => {
+                    defective += usize::from(prediction.verdict == Some(Verdict::Defective));
+                    bar.suspend(|| show(&args, image, &prediction, overlay))?;
+                }
+                Err(error) => {
+                    failed += 1;
+                    bar.suspend(|| eprintln!("error: {error}"));
+                }
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    summary(&args, images.len(), defective, failed)?;
+    if failed > 0 {
+        bail!("{failed} of {} images could not be inspected", images.len());
+    }
+    let found = args.fail_on_anomaly && defective > 0;
+    Ok(if found {
+        Outcome::AnomalyFound
+    } else {
+        Outcome::Done
+    })
+}
+
+/// The named images and those in the named folders, in order.
+fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let found = imaging::list_images(path)?;
+            if found.is_empty() {
+                bail!("{}: no images in this folder", path.display());
+            }
+            images.extend(found);
+        } else {
+            images.push(path.clone());
+        }
+    }
+    Ok(images)
+}
+
+fn inspect(
+    detector: &Detector,
+    path: &PathBuf,
+    overlay: &PathBuf,
+    out: &Option<PathBuf>,
+) -> candle_fastflow::Result<(Prediction, Option<PathBuf>)> {
+    let image = imaging::decode(path)?;
+    let prediction = detector.predict(&image)?;
+    let written = match out {
+        Some(out) => Some(write_overlay(
+            detector,
+            &image,
+            &prediction,
+            out.join(overlay),
+        )?),
+        None => None,
+    };
+    Ok((prediction, written))
+}
+
+fn write_overlay(
+    detector: &Detector,
+    image: &RgbImage,
+    prediction: &Prediction,
+    path: PathBuf,
+) -> candle_fastflow::Result<PathBuf> {
+    let overlay = report::heat_map(
+        image,
+        &prediction.map,
+        detector.config().calibration.as_ref(),
+    )?;
+    imaging::save(&path, &overlay)?;
+    Ok(path)
+}
+
+fn show(
+    args: &Args,
+    image: &std::path::Path,
+    prediction: &Prediction,
+    overlay: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let Prediction { score, verdict, .. } = *prediction;
+    if args.json {
+        let line = Line {
+            image,
+            score,
+            verdict,
+            overlay,
+        };
+        return common::print_line(serde_json::to_string(&line)?);
+    }
+    let verdict = match verdict {
+        Some(Verdict::Ok) => "ok",
+        Some(Verdict::Defective) => "DEFECTIVE",
+        None => "-",
+    };
+    common::print_line(format!("{score:>12.4}  {verdict:9}  {}", image.display()))
+}
+
+fn summary(args: &Args, images: usize, defective: usize, failed: usize) -> anyhow::Result<()> {
+    if args.json || images - failed < 2 && args.out.is_none() {
+        return Ok(());
+    }
+    let inspected = images - failed;
+    common::print_line(format!("{inspected} inspected, {defective} defective"))?;
+    match &args.out {
+        Some(out) if inspected > 0 => common::print_line(format!("overlays in {}", out.display())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,77 @@
+//! The program: one file a verb, which only parses, calls and prints.
+
+mod bench;
+mod common;
+mod completions;
+mod data;
+mod eval;
+mod features;
+mod infer;
+mod plots;
+mod progress;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+/// How a verb ended when nothing failed.
+pub enum Outcome {
+    /// As asked.
+    Done,
+    /// A defective image, and the user asked to be told by the exit code.
+    AnomalyFound,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "fastflow",
+    version,
+    about = "FastFlow anomaly detectors: learn what good products look like, find the bad ones",
+    after_help = "A first detector:  fastflow train --data PHOTOS_OF_GOOD_PARTS --backbone wavelet --out my-detector\n\
+                  Then inspect:      fastflow infer my-detector NEW_PHOTOS --out overlays\n\n\
+                  Exit codes: 0 ok, 1 an anomaly was found and --fail-on-anomaly was given, 2 error."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Learn a detector from photos of good products
+    Train(train::Args),
+    /// Measure a detector on a labelled test set
+    Eval(eval::Args),
+    /// Inspect photos
+    Infer(infer::Args),
+    /// Write a backbone's feature maps of one image
+    Features(features::Args),
+    /// Measure speed on this machine
+    Bench(bench::Args),
+    /// Check data sets, or generate one to try things on
+    Data(data::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Parses the command line and runs the verb.
+pub fn run() -> anyhow::Result<Outcome> {
+    let cli = Cli::parse();
+    candle_fastflow::files::survive_file_size_limit();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    match cli.verb {
+        Verb::Train(args) => train::run(args),
+        Verb::Eval(args) => eval::run(args),
+        Verb::Infer(args) => infer::run(args),
+        Verb::Features(args) => features::run(args),
+        Verb::Bench(args) => bench::run(args),
+        Verb::Data(args) => data::run(args),
+        Verb::Completions(args) => completions::run(args),
+    }
+}

@@ -1,0 +1,363 @@
+//! `fastflow train`: a folder of photos becomes a detector.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use candle_fastflow::{
+    datasets::{self, Dataset},
+    detector::{AugmentationRecord, Detector, ImageScore},
+    evaluation,
+    flow::{FeatureNorm, FlowConfig, MapKind, Preset},
+    imaging::{Augmentation, Preprocessing},
+    training::{Origin, Progress, RUN_FOLDER, TrainConfig, Trained, Trainer},
+};
+
+use super::{Outcome, common, progress::TrainingProgress};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    fastflow train --data photos/ --backbone wavelet --epochs 20 --out my-detector\n  \
+    fastflow train --data photos/ --from my-detector --epochs 4 --out adapted\n\n\
+    DIR is a flat folder of photos of good products, or a data set in MVTec AD's layout\n\
+    (train/good, test/<class>, ground_truth/<class>).")]
+pub struct Args {
+    /// Photos of good products
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where the detector goes
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Backbone id (timm's arch.tag)
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "resnet18",
+        conflicts_with = "from"
+    )]
+    backbone: String,
+    /// The backbone's weights, where they are not to be looked for
+    #[arg(long, value_name = "FILE")]
+    backbone_weights: Option<PathBuf>,
+    /// Start from this detector's flow (fine-tuning)
+    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map"])]
+    from: Option<String>,
+    /// paper, or anomalib (the settings of the public ports)
+    #[arg(long, value_enum, default_value = "paper")]
+    preset: PresetArg,
+    /// What is done to the features before the flow; the preset's by default
+    #[arg(long, value_enum, conflicts_with = "from")]
+    norm: Option<NormArg>,
+    /// Passes over the photos
+    #[arg(long, value_name = "N", default_value_t = TrainConfig::DEFAULT_EPOCHS)]
+    epochs: usize,
+    /// The one seed: same seed, photos and machine kind, same detector
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Go on from the checkpoint in the out folder
+    #[arg(long)]
+    resume: bool,
+    /// Train once more on all normal photos, held-out ones included, after the threshold is found
+    #[arg(long = "final")]
+    final_fit: bool,
+    /// Do not measure on the data set's test images at the end
+    #[arg(long)]
+    no_eval: bool,
+    /// The detector's name; the data folder's by default
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    optimiser: OptimiserArgs,
+    #[command(flatten)]
+    augment: AugmentArgs,
+    #[command(flatten)]
+    scoring: ScoringArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: common::Compute,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum PresetArg {
+    Paper,
+    Anomalib,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(preset: PresetArg) -> Self {
+        match preset {
+            PresetArg::Paper => Preset::Paper,
+            PresetArg::Anomalib => Preset::Anomalib,
+        }
+    }
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MapArg {
+    Nll,
+    Exp,
+    Prob,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum NormArg {
+    None,
+    Standardise,
+    LayerNorm,
+    LayerNormAffine,
+}
+
+impl From<NormArg> for FeatureNorm {
+    fn from(norm: NormArg) -> Self {
+        match norm {
+            NormArg::None => FeatureNorm::None,
+            NormArg::Standardise => FeatureNorm::Standardise,
+            NormArg::LayerNorm => FeatureNorm::LayerNorm,
+            NormArg::LayerNormAffine => FeatureNorm::LayerNormAffine,
+        }
+    }
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Optimiser")]
+struct OptimiserArgs {
+    /// Photos a step
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch: usize,
+    /// Adam's step size
+    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    learning_rate: f64,
+    /// L2 term
+    #[arg(long, value_name = "X", default_value_t = 1e-5)]
+    weight_decay: f64,
+    /// Limit the gradient's norm
+    #[arg(long, value_name = "X")]
+    gradient_clip: Option<f64>,
+    /// Gigabytes of features kept in memory before they go to a mapped file
+    #[arg(long, value_name = "GB", default_value_t = 4.0)]
+    feature_memory: f64,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "S", default_value_t = 120.0)]
+    checkpoint_every: f64,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Augmentation")]
+struct AugmentArgs {
+    /// Cache N views of every photo: itself and N - 1 augmented ones (the paper's flips and rotation)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    views: usize,
+    /// No horizontal flip (probability .5)
+    #[arg(long)]
+    no_horizontal_flip: bool,
+    /// No vertical flip (probability .3)
+    #[arg(long)]
+    no_vertical_flip: bool,
+    /// No rotation (probability .7): for products that always lie the same way
+    #[arg(long)]
+    no_rotation: bool,
+    /// Largest rotation
+    #[arg(long, value_name = "DEGREES", default_value_t = 15.0)]
+    rotation: f64,
+    /// Quarter turns too
+    #[arg(long)]
+    quarter_turns: bool,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Scoring")]
+struct ScoringArgs {
+    /// Input size in pixels; the backbone's by default
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// Map for score and localisation: nll, exp or prob; the preset's by default
+    #[arg(long, value_enum)]
+    map: Option<MapArg>,
+    /// Image score: the mean of the K largest values instead of the largest
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Standardise every scale on held-out normals before averaging
+    #[arg(long)]
+    standardise_scales: bool,
+    /// Share of good products that may be called defective
+    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
+    false_alarm_rate: f64,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let config = train_config(&args)?;
+    let device = args.compute.start()?;
+    let mut dataset = datasets::open(&args.data)?;
+    if let Some(name) = &args.name {
+        dataset.name = name.clone();
+    }
+    if !args.resume
+        && args
+            .out
+            .join(candle_fastflow::detector::CONFIG_FILE)
+            .exists()
+    {
+        bail!(
+            "{}: holds a detector already; name another folder for --out",
+            args.out.display()
+        );
+    }
+    let (origin, config) = origin(&args, config, &device)?;
+    let trainer = Trainer::new(config, device)?;
+    let mut progress = TrainingProgress::new(args.json)?;
+    progress.note(&format!(
+        "{}: {} photos of good products",
+        dataset.name,
+        dataset.train.len()
+    ));
+    let trained = trainer.fit(&dataset, origin, &args.out, args.resume, &mut progress)?;
+    finish(&args, &dataset, trained)
+}
+
+/// Where the run starts; a parent's scoring stays with it.
+fn origin(
+    args: &Args,
+    mut config: TrainConfig,
+    device: &candle_core::Device,
+) -> anyhow::Result<(Origin, TrainConfig)> {
+    let weights = args.backbone_weights.clone();
+    if let Some(name) = &args.from {
+        let detector = common::load_detector(name, weights, device)?;
+        config.scoring = detector.config().scoring.clone();
+        if let Some(record) = &detector.config().training {
+            config.preset = record.preset;
+        }
+        return Ok((
+            Origin::Parent {
+                detector: Box::new(detector),
+                name: name.clone(),
+            },
+            config,
+        ));
+    }
+    let (backbone, record) = common::open_backbone(&args.backbone, weights.as_deref(), device)?;
+    if let Some(size) = args.scoring.size {
+        let default = backbone.info().preprocessing.clone();
+        config.preprocessing = Some(Preprocessing {
+            height: size,
+            width: size,
+            ..default
+        });
+    }
+    if let Some(norm) = args.norm {
+        let input = config
+            .preprocessing
+            .as_ref()
+            .unwrap_or(&backbone.info().preprocessing);
+        let shapes = backbone.shapes(input.height, input.width)?;
+        let flow = FlowConfig::preset(config.preset, &record.id, &shapes)?;
+        config.flow = Some(FlowConfig {
+            norm: norm.into(),
+            ..flow
+        });
+    }
+    Ok((Origin::Scratch { backbone, record }, config))
+}
+
+fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
+    let mut config = TrainConfig::new(args.preset.into());
+    config.epochs = args.epochs;
+    config.seed = args.seed;
+    config.final_fit = args.final_fit;
+    let optimiser = &args.optimiser;
+    config.batch = optimiser.batch;
+    config.learning_rate = optimiser.learning_rate;
+    config.weight_decay = optimiser.weight_decay;
+    config.gradient_clip = optimiser.gradient_clip;
+    if !(0.0..=1e6).contains(&optimiser.feature_memory) {
+        bail!("--feature-memory must be 0 or more gigabytes");
+    }
+    config.memory_limit = (optimiser.feature_memory * f64::from(1 << 30)) as u64;
+    config.checkpoint_every =
+        Duration::try_from_secs_f64(optimiser.checkpoint_every).context("--checkpoint-every")?;
+    config.augmentation = augmentation(&args.augment);
+    let scoring = &args.scoring;
+    if let Some(map) = scoring.map {
+        let map = match map {
+            MapArg::Nll => MapKind::Nll,
+            MapArg::Exp => MapKind::Exp,
+            MapArg::Prob => MapKind::Prob,
+        };
+        (config.scoring.image_map, config.scoring.pixel_map) = (map, map);
+    }
+    if let Some(k) = scoring.top_k {
+        config.scoring.image_score = ImageScore::TopK(k);
+    }
+    config.scoring.standardise_scales |= scoring.standardise_scales;
+    config.false_alarm_rate = scoring.false_alarm_rate;
+    config.validate()?;
+    Ok(config)
+}
+
+fn augmentation(args: &AugmentArgs) -> Option<AugmentationRecord> {
+    let defaults = Augmentation::default();
+    let or_zero = |off: bool, probability: f64| if off { 0.0 } else { probability };
+    let views = Augmentation {
+        horizontal_flip: or_zero(args.no_horizontal_flip, defaults.horizontal_flip),
+        vertical_flip: or_zero(args.no_vertical_flip, defaults.vertical_flip),
+        rotation: or_zero(args.no_rotation, defaults.rotation),
+        degrees: args.rotation,
+        quarter_turns: args.quarter_turns,
+    };
+    (args.views != 1).then_some(AugmentationRecord {
+        views,
+        count: args.views,
+    })
+}
+
+/// Evaluates where there is something to evaluate on, and says what was made.
+fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Outcome> {
+    let Trained {
+        mut detector,
+        history,
+    } = trained;
+    super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
+    if !args.no_eval && dataset.test.iter().any(|sample| sample.is_defective()) {
+        let quiet = args.json;
+        let bar = super::progress::counter(quiet, "evaluating", dataset.test.len());
+        let evaluation =
+            evaluation::evaluate(&detector, dataset, Default::default(), &mut |done, _| {
+                bar.set_position(done as u64);
+            })?;
+        bar.finish_and_clear();
+        detector.config_mut().metrics = evaluation.metrics.to_map();
+        detector.save(&args.out)?;
+    }
+    report(args, &detector)
+}
+
+fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
+    let config = detector.config();
+    let calibration = config
+        .calibration
+        .as_ref()
+        .context("the detector has no threshold")?;
+    if args.json {
+        common::print_line(serde_json::json!({
+            "out": args.out, "name": config.name, "epochs": args.epochs, "seed": args.seed,
+            "held_out_nll": config.training.as_ref().map(|t| t.held_out_nll),
+            "threshold": calibration.threshold, "metrics": config.metrics,
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    for (name, value) in &config.metrics {
+        common::print_line(format!("{name:14} {value:.4}"))?;
+    }
+    common::print_line(format!(
+        "threshold      {:.4}   (about {:.1} % of good products score above it)\n\
+         saved to       {}\n\
+         inspect with   fastflow infer {} PHOTOS --out overlays",
+        calibration.threshold,
+        100.0 * calibration.false_alarm_rate,
+        args.out.display(),
+        args.out.display()
+    ))?;
+    Ok(Outcome::Done)
+}

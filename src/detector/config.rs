@@ -1,0 +1,238 @@
+//! `config.json` of an artifact: what a detector is, how it was made, what it scored.
+//! Unknown fields are refused, and every size is checked before anything is allocated.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::scoring::{ScaleStatistics, Scoring};
+use crate::{
+    Error, Result,
+    flow::{FlowConfig, Preset},
+    imaging::{Augmentation, Preprocessing},
+    kernels::FeatureShape,
+};
+
+/// Version of the format; a reader refuses any other.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A config larger than this is not one of ours.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// The whole of `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorConfig {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The category, for example `screw`.
+    pub name: String,
+    /// The frozen network and its weights.
+    pub backbone: BackboneRecord,
+    /// How a photo becomes the network's input.
+    pub preprocessing: Preprocessing,
+    /// Shapes of the feature maps at that input size, finest first.
+    pub feature_shapes: Vec<FeatureShape>,
+    /// The flow's architecture.
+    pub flow: FlowConfig,
+    /// How latents become a score.
+    pub scoring: Scoring,
+    /// What normal images score; none until calibrated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calibration: Option<Calibration>,
+    /// How the flow was trained.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub training: Option<TrainingRecord>,
+    /// Figures measured on a test set, by the names that `eval --json` prints.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub metrics: BTreeMap<String, f64>,
+    /// Score of the built-in test pattern ([`super::Detector::verify`]); a reloaded detector must give it again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fixture_score: Option<f32>,
+}
+
+/// Which backbone weights the flow was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneRecord {
+    /// timm's `arch.tag`.
+    pub id: String,
+    /// Hub repository; none for weights given as a local file or an embedded backbone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repo: Option<String>,
+    /// Commit of that repository.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
+    /// SHA-256 of the weights file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<String>,
+}
+
+impl BackboneRecord {
+    /// A backbone that has no weights file.
+    pub fn embedded(id: &str) -> Self {
+        Self {
+            id: id.to_string(),
+            repo: None,
+            revision: None,
+            sha256: None,
+        }
+    }
+}
+
+/// Scores of held-out normal images, and the threshold that follows from them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// An image that scores above it is defective.
+    pub threshold: f32,
+    /// Share of new normal images expected above the threshold.
+    pub false_alarm_rate: f64,
+    /// Scores of the held-out normal images, ascending.
+    pub normal_scores: Vec<f32>,
+    /// A position of the localisation map above it belongs to a defect.
+    pub pixel_threshold: f32,
+    /// Localisation value drawn as the coldest colour: the median over held-out normal images.
+    pub map_low: f32,
+    /// Statistics per scale of the image-score map, finest first.
+    pub image_scales: Vec<ScaleStatistics>,
+    /// The same of the localisation map.
+    pub pixel_scales: Vec<ScaleStatistics>,
+}
+
+impl Calibration {
+    /// Localisation value drawn as the hottest colour; the threshold lies half way, so that a good
+    /// image never looks red.
+    pub fn map_high(&self) -> f32 {
+        self.map_low + 2.0 * (self.pixel_threshold - self.map_low)
+    }
+}
+
+/// How a flow was trained: enough to do it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecord {
+    /// SHA-256 over names and contents of the training images.
+    pub data_hash: String,
+    /// Images the flow was fitted to.
+    pub images: usize,
+    /// Normal images kept out of it, relative to the data set's folder.
+    pub held_out: Vec<String>,
+    /// Whether a last run added the held-out images (threshold kept).
+    pub final_fit: bool,
+    /// The preset the settings started from.
+    pub preset: Preset,
+    /// The one seed.
+    pub seed: u64,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// L2 term added to the gradient.
+    pub weight_decay: f64,
+    /// Largest norm of a step's gradient; none where it is not limited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gradient_clip: Option<f64>,
+    /// Augmentation, and how many views of an image were cached; none without.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub augmentation: Option<AugmentationRecord>,
+    /// Mean negative log-likelihood a feature value of the held-out images, last epoch, in nats.
+    pub held_out_nll: f64,
+    /// The detector that training started from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<String>,
+    /// Version of the program.
+    pub program: String,
+}
+
+/// Augmentation as it was used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentationRecord {
+    /// The distribution of views.
+    pub views: Augmentation,
+    /// Views of each image, the first being the image as it is.
+    pub count: usize,
+}
+
+impl DetectorConfig {
+    /// Reads and checks a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the file and the field.
+    pub fn read(path: &Path) -> Result<Self> {
+        let fail = |reason: String| Error::Config {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        if bytes > MAX_CONFIG_BYTES {
+            return Err(fail(format!(
+                "{bytes} bytes are too many for a detector's config"
+            )));
+        }
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let config: Self = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        config.validate(path).map_err(|error| match error {
+            named @ Error::Config { .. } => named,
+            other => fail(other.to_string()),
+        })?;
+        Ok(config)
+    }
+
+    /// Checks sizes and ranges; `path` is the file the config came from.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self, path: &Path) -> Result<()> {
+        let invalid = |reason: String| Err(Error::Invalid(reason));
+        if self.schema_version != SCHEMA_VERSION {
+            return invalid(format!(
+                "schema_version {} is not {SCHEMA_VERSION}; use a program of the artifact's version",
+                self.schema_version
+            ));
+        }
+        if self.name.is_empty() || self.name.len() > 200 {
+            return invalid("name must have 1 to 200 characters".into());
+        }
+        self.preprocessing.validate(path)?;
+        self.flow.validate(&self.feature_shapes)?;
+        self.scoring.validate()?;
+        if let Some(calibration) = &self.calibration {
+            calibration.validate(self.feature_shapes.len())?;
+        }
+        if let Some((name, value)) = self.metrics.iter().find(|(_, v)| !v.is_finite()) {
+            return invalid(format!("metrics.{name} is {value}, not a finite number"));
+        }
+        Ok(())
+    }
+}
+
+impl Calibration {
+    fn validate(&self, scales: usize) -> Result<()> {
+        let finite = [self.threshold, self.pixel_threshold, self.map_low]
+            .iter()
+            .chain(&self.normal_scores)
+            .chain(
+                self.image_scales
+                    .iter()
+                    .chain(&self.pixel_scales)
+                    .flat_map(|s| [&s.mean, &s.std]),
+            )
+            .all(|v| v.is_finite());
+        if !finite || !self.false_alarm_rate.is_finite() {
+            return Err(Error::Invalid(
+                "calibration holds a number that is not finite".into(),
+            ));
+        }
+        if self.image_scales.len() != scales || self.pixel_scales.len() != scales {
+            return Err(Error::Invalid(format!(
+                "calibration.image_scales and pixel_scales must have {scales} entries, one a feature map"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! A detector: backbone + FastFlow + preprocessing + calibration, and the folder it lives in.
+
+mod artifact;
+mod config;
+mod scoring;
+mod weights;
+
+use std::path::Path;
+
+use candle_core::Device;
+use image::{Rgb, RgbImage};
+
+pub use artifact::{
+    CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
+};
+pub use config::{
+    AugmentationRecord, BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION, TrainingRecord,
+};
+pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
+pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
+
+use crate::{Error, Result, backbones::Backbone, features::image_features, flow::FastFlow};
+
+/// A verdict about one photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Scores like the held-out normal images.
+    Ok,
+    /// Scores above the threshold.
+    Defective,
+}
+
+/// What a detector says about one photo.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// The higher, the less normal.
+    pub score: f32,
+    /// The score against the threshold; none where the detector was never calibrated.
+    pub verdict: Option<Verdict>,
+    /// Localisation scores at the photo's resolution.
+    pub map: AnomalyMap,
+}
+
+/// A per-category anomaly detector.
+pub struct Detector {
+    config: DetectorConfig,
+    backbone: Box<dyn Backbone>,
+    flow: FastFlow,
+    device: Device,
+}
+
+impl Detector {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// When the config is out of range or the backbone's maps are not the ones it records.
+    pub fn new(
+        config: DetectorConfig,
+        backbone: Box<dyn Backbone>,
+        flow: FastFlow,
+        device: Device,
+    ) -> Result<Self> {
+        config.validate(Path::new(CONFIG_FILE))?;
+        let input = &config.preprocessing;
+        let shapes = backbone.shapes(input.height, input.width)?;
+        if shapes != config.feature_shapes {
+            return Err(Error::Shape {
+                what: format!("feature maps of backbone {}", config.backbone.id),
+                expected: format!("{:?}", config.feature_shapes),
+                found: format!("{shapes:?}"),
+            });
+        }
+        Ok(Self {
+            config,
+            backbone,
+            flow,
+            device,
+        })
+    }
+
+    /// What the detector is.
+    pub fn config(&self) -> &DetectorConfig {
+        &self.config
+    }
+
+    /// For a trainer or an evaluation to add what it measured.
+    pub fn config_mut(&mut self) -> &mut DetectorConfig {
+        &mut self.config
+    }
+
+    /// The flow.
+    pub fn flow(&self) -> &FastFlow {
+        &self.flow
+    }
+
+    /// The frozen network.
+    pub fn backbone(&self) -> &dyn Backbone {
+        self.backbone.as_ref()
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Takes the detector apart, for training to go on from it.
+    pub fn into_parts(self) -> (DetectorConfig, Box<dyn Backbone>, FastFlow) {
+        (self.config, self.backbone, self.flow)
+    }
+
+    /// Maps at the features' resolution: the expensive part of an inspection.
+    ///
+    /// # Errors
+    /// When the photo cannot be preprocessed.
+    pub fn native_maps(&self, image: &RgbImage) -> Result<NativeMaps> {
+        let features = image_features(
+            self.backbone.as_ref(),
+            &self.config.preprocessing,
+            &self.device,
+            image,
+        )?;
+        self.config
+            .scoring
+            .native_maps(&self.flow.forward(&features)?)
+    }
+
+    /// The image score from its maps.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn score(&self, maps: &NativeMaps) -> Result<f32> {
+        let (height, width) = self.input_size();
+        let statistics = self.statistics(|c| &c.image_scales);
+        let map = combine(&maps.image, statistics, height, width)?;
+        let score = self.config.scoring.image_score.of(&map.values);
+        if score.is_finite() {
+            Ok(score)
+        } else {
+            Err(Error::Invalid(format!(
+                "the score is {score}: the flow's weights are damaged"
+            )))
+        }
+    }
+
+    /// The localisation map at the network's input size.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn localisation(&self, maps: &NativeMaps) -> Result<AnomalyMap> {
+        let (height, width) = self.input_size();
+        combine(
+            &maps.pixel,
+            self.statistics(|c| &c.pixel_scales),
+            height,
+            width,
+        )
+    }
+
+    /// Inspects one photo.
+    ///
+    /// # Errors
+    /// When the photo cannot be preprocessed, or a score is not finite.
+    pub fn predict(&self, image: &RgbImage) -> Result<Prediction> {
+        let maps = self.native_maps(image)?;
+        let score = self.score(&maps)?;
+        let (width, height) = image.dimensions();
+        let map = self
+            .localisation(&maps)?
+            .resized(width as usize, height as usize)?;
+        Ok(Prediction {
+            score,
+            verdict: self.verdict(score),
+            map,
+        })
+    }
+
+    /// A score against the calibrated threshold.
+    pub fn verdict(&self, score: f32) -> Option<Verdict> {
+        let calibration = self.config.calibration.as_ref()?;
+        Some(if score > calibration.threshold {
+            Verdict::Defective
+        } else {
+            Verdict::Ok
+        })
+    }
+
+    /// Score of a pattern made by a formula: a detector that was saved, moved and loaded must give
+    /// the recorded one again.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn fixture_score(&self) -> Result<f32> {
+        let (height, width) = self.input_size();
+        let pattern = RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            Rgb([(x * 5 + y) as u8, (x + y * 3) as u8, (x * y / 7) as u8])
+        });
+        self.score(&self.native_maps(&pattern)?)
+    }
+
+    /// Compares the test pattern's score with the recorded one.
+    ///
+    /// # Errors
+    /// When they differ by more than rounding between machines explains.
+    pub fn verify(&self) -> Result<()> {
+        let Some(recorded) = self.config.fixture_score else {
+            return Ok(());
+        };
+        let found = self.fixture_score()?;
+        if (found - recorded).abs() <= 1e-3 * recorded.abs().max(1e-3) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the test pattern scores {found}, the artifact records {recorded}: \
+             backbone weights or flow are not the ones it was made with"
+        )))
+    }
+
+    fn input_size(&self) -> (usize, usize) {
+        (
+            self.config.preprocessing.height,
+            self.config.preprocessing.width,
+        )
+    }
+
+    fn statistics(
+        &self,
+        pick: impl Fn(&Calibration) -> &Vec<ScaleStatistics>,
+    ) -> Option<&[ScaleStatistics]> {
+        let calibration = self.config.calibration.as_ref()?;
+        self.config
+            .scoring
+            .standardise_scales
+            .then(|| pick(calibration).as_slice())
+    }
+}

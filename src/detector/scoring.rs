@@ -1,0 +1,173 @@
+//! From latents to maps and scores.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    flow::{Latent, MapKind, scale_maps},
+    kernels::map::upsample_bilinear,
+};
+
+/// Which map decides about the image, which one shows where, and how a map becomes one number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scoring {
+    /// Map behind the image score.
+    pub image_map: MapKind,
+    /// Map for localisation.
+    pub pixel_map: MapKind,
+    /// How the image map becomes the image score.
+    pub image_score: ImageScore,
+    /// Whether every scale is standardised on held-out normal images before the mean over scales.
+    pub standardise_scales: bool,
+}
+
+/// From a map to the image's score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageScore {
+    /// The largest value.
+    Max,
+    /// Mean of the `k` largest values.
+    TopK(usize),
+}
+
+/// Mean and standard deviation of one scale's map over held-out normal images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleStatistics {
+    /// Mean over images and positions.
+    pub mean: f32,
+    /// Standard deviation over images and positions.
+    pub std: f32,
+}
+
+/// One image's maps at the resolution of the features, `[1, h, w]` a scale, finest first: small
+/// enough to keep for a whole test set.
+#[derive(Debug, Clone)]
+pub struct NativeMaps {
+    /// For the image score.
+    pub image: Vec<Tensor>,
+    /// For localisation.
+    pub pixel: Vec<Tensor>,
+}
+
+/// Scores at the resolution of the photo (or of the network's input), row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnomalyMap {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `height * width` scores.
+    pub values: Vec<f32>,
+}
+
+impl Scoring {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// When `image_score.top_k` is zero.
+    pub fn validate(&self) -> Result<()> {
+        match self.image_score {
+            ImageScore::TopK(0) => Err(Error::Invalid(
+                "scoring.image_score.top_k must be at least 1".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Both maps of one image from its latents (batch 1).
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn native_maps(&self, latents: &[Latent]) -> Result<NativeMaps> {
+        let image = scale_maps(latents, self.image_map)?;
+        let pixel = if self.pixel_map == self.image_map {
+            image.clone()
+        } else {
+            scale_maps(latents, self.pixel_map)?
+        };
+        Ok(NativeMaps { image, pixel })
+    }
+}
+
+impl ImageScore {
+    /// The score of a map.
+    pub fn of(self, values: &[f32]) -> f32 {
+        match self {
+            Self::Max => values.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            Self::TopK(k) => {
+                let k = k.clamp(1, values.len().max(1));
+                let mut sorted = values.to_vec();
+                let descending = |a: &f32, b: &f32| b.total_cmp(a);
+                if k < sorted.len() {
+                    sorted.select_nth_unstable_by(k - 1, descending);
+                }
+                let top: f64 = sorted[..k.min(sorted.len())]
+                    .iter()
+                    .map(|&v| f64::from(v))
+                    .sum();
+                (top / k as f64) as f32
+            }
+        }
+    }
+}
+
+/// Mean over scales of the maps, each brought to `height` x `width`; standardised first where
+/// `statistics` (one a scale) are given.
+///
+/// # Errors
+/// When the tensor library fails.
+pub fn combine(
+    maps: &[Tensor],
+    statistics: Option<&[ScaleStatistics]>,
+    height: usize,
+    width: usize,
+) -> Result<AnomalyMap> {
+    let mut values = vec![0f32; height * width];
+    for (scale, map) in maps.iter().enumerate() {
+        let (shift, factor) = match statistics.and_then(|s| s.get(scale)) {
+            Some(s) => (s.mean, 1.0 / s.std.max(f32::MIN_POSITIVE)),
+            None => (0.0, 1.0),
+        };
+        let factor = factor / maps.len() as f32;
+        let upsampled = upsample_bilinear(map, height, width)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        for (sum, value) in values.iter_mut().zip(upsampled) {
+            *sum += (value - shift) * factor;
+        }
+    }
+    Ok(AnomalyMap {
+        width,
+        height,
+        values,
+    })
+}
+
+impl AnomalyMap {
+    /// The map at another resolution, bilinear.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn resized(&self, width: usize, height: usize) -> Result<Self> {
+        if (width, height) == (self.width, self.height) {
+            return Ok(self.clone());
+        }
+        let map = Tensor::from_slice(
+            &self.values,
+            (1, self.height, self.width),
+            &candle_core::Device::Cpu,
+        )?;
+        let values = upsample_bilinear(&map, height, width)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        Ok(Self {
+            width,
+            height,
+            values,
+        })
+    }
+}

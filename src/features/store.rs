@@ -1,0 +1,214 @@
+//! Feature maps of many images: in memory up to a stated limit, in a mapped temporary file above it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use tempfile::NamedTempFile;
+
+use crate::{Error, Result, flow::ChannelStatistics, kernels::FeatureShape, mapped::Mapped};
+
+/// Where the numbers are.
+enum Storage {
+    Memory(Vec<f32>),
+    /// The file lives as long as its map.
+    Disk {
+        map: Mapped,
+        _file: NamedTempFile,
+    },
+}
+
+/// Feature maps of `len` images, read-only, every image the same shapes.
+pub struct FeatureStore {
+    shapes: Vec<FeatureShape>,
+    len: usize,
+    storage: Storage,
+}
+
+/// Values of one image, all scales one behind the other.
+fn record_len(shapes: &[FeatureShape]) -> usize {
+    shapes.iter().map(FeatureShape::values).sum()
+}
+
+impl FeatureStore {
+    /// Number of images (views counted one by one).
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Shapes of one image's maps, finest first.
+    pub fn shapes(&self) -> &[FeatureShape] {
+        &self.shapes
+    }
+
+    /// Whether the maps were too large for the memory limit.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.storage, Storage::Disk { .. })
+    }
+
+    fn values(&self) -> &[f32] {
+        match &self.storage {
+            Storage::Memory(values) => values,
+            Storage::Disk { map, .. } => bytemuck::cast_slice(map),
+        }
+    }
+
+    /// The maps of the named images as one `[B, C, H, W]` tensor a scale.
+    ///
+    /// # Errors
+    /// When an index is out of range or the device is out of memory.
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Vec<Tensor>> {
+        if let Some(bad) = indices.iter().find(|&&i| i >= self.len) {
+            return Err(Error::Invalid(format!(
+                "feature record {bad} of {}",
+                self.len
+            )));
+        }
+        let record = record_len(&self.shapes);
+        let mut start = 0;
+        let mut batch = Vec::with_capacity(self.shapes.len());
+        for shape in &self.shapes {
+            let mut values = Vec::with_capacity(indices.len() * shape.values());
+            for &index in indices {
+                let from = index * record + start;
+                values.extend_from_slice(&self.values()[from..from + shape.values()]);
+            }
+            let dims = (indices.len(), shape.channels, shape.height, shape.width);
+            batch.push(Tensor::from_vec(values, dims, device)?);
+            start += shape.values();
+        }
+        Ok(batch)
+    }
+
+    /// Mean and standard deviation of every channel of every scale, over images and positions.
+    pub fn channel_statistics(&self) -> Vec<ChannelStatistics> {
+        let record = record_len(&self.shapes);
+        let mut start = 0;
+        let mut all = Vec::with_capacity(self.shapes.len());
+        for shape in &self.shapes {
+            let area = shape.height * shape.width;
+            let moments = (0..shape.channels).map(|channel| {
+                let (mut sum, mut squares) = (0f64, 0f64);
+                for image in 0..self.len {
+                    let from = image * record + start + channel * area;
+                    for &value in &self.values()[from..from + area] {
+                        sum += f64::from(value);
+                        squares += f64::from(value) * f64::from(value);
+                    }
+                }
+                let count = (self.len * area).max(1) as f64;
+                let mean = sum / count;
+                (
+                    mean as f32,
+                    (squares / count - mean * mean).max(0.0).sqrt() as f32,
+                )
+            });
+            let (mean, std) = moments.unzip();
+            all.push(ChannelStatistics { mean, std });
+            start += shape.values();
+        }
+        all
+    }
+}
+
+/// Fills a [`FeatureStore`] image by image.
+pub struct FeatureWriter {
+    shapes: Vec<FeatureShape>,
+    len: usize,
+    sink: Sink,
+}
+
+enum Sink {
+    Memory(Vec<f32>),
+    Disk {
+        file: std::io::BufWriter<NamedTempFile>,
+        path: PathBuf,
+    },
+}
+
+impl FeatureWriter {
+    /// A store for `images` records; above `memory_limit` bytes it goes to a temporary file in `folder`.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be made.
+    pub fn new(
+        shapes: Vec<FeatureShape>,
+        images: usize,
+        memory_limit: u64,
+        folder: &Path,
+    ) -> Result<Self> {
+        let values = record_len(&shapes) * images;
+        let sink = if (values * size_of::<f32>()) as u64 <= memory_limit {
+            Sink::Memory(Vec::with_capacity(values))
+        } else {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            let file =
+                NamedTempFile::with_prefix_in("features-", folder).map_err(Error::io(folder))?;
+            let path = file.path().to_path_buf();
+            Sink::Disk {
+                file: std::io::BufWriter::new(file),
+                path,
+            }
+        };
+        Ok(Self {
+            shapes,
+            len: 0,
+            sink,
+        })
+    }
+
+    /// Appends the maps of one image, each `[1, C, H, W]`.
+    ///
+    /// # Errors
+    /// When a shape differs from the store's, or the disk is full.
+    pub fn push(&mut self, maps: &[Tensor]) -> Result<()> {
+        for (map, shape) in maps.iter().zip(&self.shapes) {
+            if map.dims() != [1, shape.channels, shape.height, shape.width] {
+                return Err(Error::Shape {
+                    what: "feature map".into(),
+                    expected: format!("[1, {}, {}, {}]", shape.channels, shape.height, shape.width),
+                    found: format!("{:?}", map.dims()),
+                });
+            }
+            let values = map.flatten_all()?.to_vec1::<f32>()?;
+            match &mut self.sink {
+                Sink::Memory(all) => all.extend_from_slice(&values),
+                Sink::Disk { file, path } => {
+                    file.write_all(bytemuck::cast_slice(&values))
+                        .map_err(Error::io(path))?;
+                }
+            }
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The finished store.
+    ///
+    /// # Errors
+    /// When the disk is full or the file cannot be mapped.
+    pub fn finish(self) -> Result<FeatureStore> {
+        let storage = match self.sink {
+            Sink::Memory(values) => Storage::Memory(values),
+            Sink::Disk { file, path } => {
+                let file = file
+                    .into_inner()
+                    .map_err(|e| Error::io(&path)(e.into_error()))?;
+                Storage::Disk {
+                    map: crate::mapped::map(&path)?,
+                    _file: file,
+                }
+            }
+        };
+        Ok(FeatureStore {
+            shapes: self.shapes,
+            len: self.len,
+            storage,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Pixel metrics in two passes over the maps, so that no map needs to stay in memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use super::ranking::{Group, group};
+use super::{Ranking, regions};
+use crate::{Error, Result};
+
+const METRIC: &str = "pixel metrics";
+/// Pixels that one thread takes at a time.
+const CHUNK: usize = 1 << 18;
+
+/// The first pass: the scores of all defective pixels, with their regions' areas.
+///
+/// Memory: 16 bytes a defective pixel here, at most 40 in the second pass.
+#[derive(Debug, Default)]
+pub struct DefectivePixels {
+    scores: Vec<(f64, f64)>,
+}
+
+impl DefectivePixels {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the map of one image, `width` pixels wide, at the mask's resolution. Maps of normal
+    /// images may be left out of this pass, or come with a mask that is `false` everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Metric`] when the sizes differ or a defective pixel's score is NaN.
+    pub fn add(&mut self, scores: &[f32], mask: &[bool], width: usize) -> Result<()> {
+        check_sizes(scores, mask)?;
+        if width == 0 || !mask.len().is_multiple_of(width) {
+            return Err(fault(format!(
+                "{} pixels are not rows of {width}",
+                mask.len()
+            )));
+        }
+        for region in regions(mask, width) {
+            let share = 1.0 / region.len() as f64;
+            for pixel in region {
+                if scores[pixel].is_nan() {
+                    return Err(fault("a score is not a number"));
+                }
+                self.scores.push((f64::from(scores[pixel]), share));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the first pass; all maps, also those of normal images, must now be added again.
+    pub fn finish(self) -> NormalPixels {
+        let groups = group(self.scores);
+        let counts = std::iter::repeat_with(AtomicU64::default)
+            .take(2 * groups.len() + 1)
+            .collect();
+        NormalPixels { groups, counts }
+    }
+}
+
+/// The second pass: counts the normal pixels' scores between those of the defective.
+#[derive(Debug)]
+pub struct NormalPixels {
+    groups: Vec<Group>,
+    counts: Vec<AtomicU64>,
+}
+
+impl NormalPixels {
+    /// Takes in the map of one image, as in the first pass; several threads may do so at once.
+    ///
+    /// # Errors
+    /// [`Error::Metric`] when the sizes differ or a normal pixel's score is NaN.
+    pub fn add(&self, scores: &[f32], mask: &[bool]) -> Result<()> {
+        check_sizes(scores, mask)?;
+        let chunks = scores.par_chunks(CHUNK).zip(mask.par_chunks(CHUNK));
+        chunks.try_for_each(|(scores, mask)| {
+            let normal = scores
+                .iter()
+                .zip(mask)
+                .filter(|(_, defective)| !**defective);
+            let mut normal: Vec<f32> = normal.map(|(score, _)| *score).collect();
+            if normal.iter().any(|score| score.is_nan()) {
+                return Err(fault("a score is not a number"));
+            }
+            // Sorted scores walk through the groups once; searching for each alone would miss the
+            // cache at every step.
+            normal.sort_unstable_by(f32::total_cmp);
+            self.count(&normal);
+            Ok(())
+        })
+    }
+
+    fn count(&self, sorted: &[f32]) {
+        let mut group = 0;
+        for same in sorted.chunk_by(|a, b| a == b) {
+            let score = f64::from(same[0]);
+            group += behind(&self.groups[group..], score);
+            let tied = self.groups.get(group).is_some_and(|g| g.score == score);
+            self.counts[2 * group + usize::from(tied)]
+                .fetch_add(same.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the second pass.
+    ///
+    /// # Errors
+    /// [`Error::Metric`] when no pixel is defective, or none is normal.
+    pub fn finish(self) -> Result<Ranking> {
+        let counts = self.counts.into_iter().map(AtomicU64::into_inner).collect();
+        Ranking::from_counts(METRIC, self.groups, counts)
+    }
+}
+
+/// How many groups score lower, if it is few: doubling steps, then a search inside the last.
+fn behind(groups: &[Group], score: f64) -> usize {
+    let mut step = 1;
+    while step <= groups.len() && groups[step - 1].score < score {
+        step *= 2;
+    }
+    let (from, to) = (step / 2, step.min(groups.len()));
+    from + groups[from..to].partition_point(|g| g.score < score)
+}
+
+fn check_sizes(scores: &[f32], mask: &[bool]) -> Result<()> {
+    if scores.len() == mask.len() {
+        return Ok(());
+    }
+    Err(fault(format!(
+        "the map has {} pixels, the mask {}",
+        scores.len(),
+        mask.len()
+    )))
+}
+
+fn fault(reason: impl Into<String>) -> Error {
+    Error::Metric {
+        metric: METRIC,
+        reason: reason.into(),
+    }
+}

@@ -1,0 +1,125 @@
+//! Thresholds from normal images that the flow has not seen.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use crate::{
+    Error, Result,
+    detector::{AnomalyMap, Calibration, NativeMaps, ScaleStatistics, Scoring, combine},
+    features::FeatureStore,
+    flow::FastFlow,
+};
+
+/// What the held-out normal images of `store` score, and the thresholds that let about
+/// `false_alarm_rate` of new normal images pass for defective.
+///
+/// The threshold is the conformal quantile: the `ceil((n + 1) (1 - rate))`-th smallest of the `n`
+/// scores, at most their largest. It needs no assumption about their distribution; a new normal
+/// image exceeds the largest of n scores with probability `1 / (n + 1)`, so that is the rate
+/// recorded when `n` is too small for the one asked for.
+///
+/// # Errors
+/// Without held-out images, or when a score is not finite.
+pub fn calibrate(
+    flow: &FastFlow,
+    scoring: &Scoring,
+    store: &FeatureStore,
+    input: (usize, usize),
+    false_alarm_rate: f64,
+) -> Result<Calibration> {
+    if store.is_empty() {
+        return Err(Error::Training(
+            "no held-out normal images to set a threshold from".into(),
+        ));
+    }
+    let device = &candle_core::Device::Cpu;
+    let native: Vec<NativeMaps> = (0..store.len())
+        .into_par_iter()
+        .map(|i| scoring.native_maps(&flow.forward(&store.batch(&[i], device)?)?))
+        .collect::<Result<_>>()?;
+    let image_scales = scale_statistics(&native, |maps| &maps.image)?;
+    let pixel_scales = scale_statistics(&native, |maps| &maps.pixel)?;
+    let combined = |maps: &[Tensor], statistics: &[ScaleStatistics]| -> Result<AnomalyMap> {
+        combine(
+            maps,
+            scoring.standardise_scales.then_some(statistics),
+            input.0,
+            input.1,
+        )
+    };
+    let mut normal_scores = Vec::with_capacity(native.len());
+    let mut largest = Vec::with_capacity(native.len());
+    let mut medians = Vec::with_capacity(native.len());
+    for maps in &native {
+        let image = combined(&maps.image, &image_scales)?;
+        normal_scores.push(scoring.image_score.of(&image.values));
+        let mut pixel = combined(&maps.pixel, &pixel_scales)?.values;
+        pixel.sort_unstable_by(f32::total_cmp);
+        medians.push(pixel[pixel.len() / 2]);
+        largest.push(pixel[pixel.len() - 1]);
+    }
+    for scores in [&mut normal_scores, &mut largest, &mut medians] {
+        scores.sort_unstable_by(f32::total_cmp);
+    }
+    if normal_scores.iter().chain(&largest).any(|s| !s.is_finite()) {
+        return Err(Error::Training(
+            "a held-out normal image has no finite score".into(),
+        ));
+    }
+    Ok(Calibration {
+        threshold: conformal(&normal_scores, false_alarm_rate),
+        false_alarm_rate: false_alarm_rate.max(1.0 / (normal_scores.len() + 1) as f64),
+        pixel_threshold: conformal(&largest, false_alarm_rate),
+        map_low: medians[medians.len() / 2],
+        normal_scores,
+        image_scales,
+        pixel_scales,
+    })
+}
+
+/// The conformal quantile of ascending scores.
+fn conformal(sorted: &[f32], rate: f64) -> f32 {
+    let rank = ((sorted.len() + 1) as f64 * (1.0 - rate)).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+fn scale_statistics(
+    native: &[NativeMaps],
+    pick: impl Fn(&NativeMaps) -> &Vec<Tensor>,
+) -> Result<Vec<ScaleStatistics>> {
+    let scales = native.first().map_or(0, |maps| pick(maps).len());
+    let mut all = Vec::with_capacity(scales);
+    for scale in 0..scales {
+        let (mut sum, mut squares, mut count) = (0f64, 0f64, 0usize);
+        for maps in native {
+            for value in pick(maps)[scale].flatten_all()?.to_vec1::<f32>()? {
+                sum += f64::from(value);
+                squares += f64::from(value) * f64::from(value);
+                count += 1;
+            }
+        }
+        let mean = sum / count as f64;
+        let variance = (squares / count as f64 - mean * mean).max(0.0);
+        all.push(ScaleStatistics {
+            mean: mean as f32,
+            std: variance.sqrt() as f32,
+        });
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::conformal;
+
+    #[test]
+    fn the_quantile_keeps_its_promise_where_it_can() {
+        let scores: Vec<f32> = (1..=199).map(|i| i as f32).collect();
+        // 200 exchangeable scores: the 198th smallest of 199 is exceeded by 2 of 200.
+        assert_eq!(conformal(&scores, 0.01), 198.0);
+        assert_eq!(conformal(&scores, 0.5), 100.0);
+        // Too few for 1 %: the largest.
+        assert_eq!(conformal(&scores[..20], 0.01), 20.0);
+        assert_eq!(conformal(&scores[..1], 0.01), 1.0);
+    }
+}

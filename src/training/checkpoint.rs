@@ -1,0 +1,85 @@
+//! The whole state of a run in one safetensors file: flow, optimizer, and where in the epoch it stands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Adam, EpochRecord};
+use crate::{
+    Error, Result,
+    detector::{read_tensors, write_tensors},
+    flow::FastFlow,
+};
+
+const METADATA_KEY: &str = "fastflow.training";
+const FLOW_PREFIX: &str = "flow.";
+
+/// Where a run stands; the tensors aside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// Settings and images, hashed: a checkpoint of another run is refused.
+    pub fingerprint: String,
+    /// Whether this is the second run, on all images.
+    pub final_fit: bool,
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Steps completed in the running epoch.
+    pub step: usize,
+    /// Steps the optimizer took.
+    pub optimizer_steps: u64,
+    /// Sums over the steps of the running epoch.
+    pub loss: f64,
+    pub gradient_norm: f64,
+    pub seconds: f64,
+    /// The epochs so far.
+    pub history: Vec<EpochRecord>,
+}
+
+pub(super) fn save(path: &Path, position: &Position, flow: &FastFlow, adam: &Adam) -> Result<()> {
+    let mut tensors = adam.state()?;
+    for (name, tensor) in flow.tensors()? {
+        tensors.insert(format!("{FLOW_PREFIX}{name}"), tensor);
+    }
+    let text =
+        serde_json::to_string(position).map_err(|e| Error::Training(format!("checkpoint: {e}")))?;
+    write_tensors(
+        path,
+        &tensors,
+        Some(HashMap::from([(METADATA_KEY.to_string(), text)])),
+    )
+}
+
+/// A checkpoint as read from disk.
+pub(super) struct Checkpoint {
+    pub position: Position,
+    /// The flow's tensors by their names in an artifact.
+    pub flow: BTreeMap<String, Tensor>,
+    /// The optimizer's.
+    pub adam: BTreeMap<String, Tensor>,
+}
+
+pub(super) fn load(path: &Path) -> Result<Checkpoint> {
+    let fail = |reason: String| Error::Config {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let (tensors, metadata) = read_tensors(path)?;
+    let text = metadata
+        .get(METADATA_KEY)
+        .ok_or_else(|| fail("a safetensors file, but not a training checkpoint".into()))?;
+    let position = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
+    let (mut flow, mut adam) = (BTreeMap::new(), BTreeMap::new());
+    for (name, tensor) in tensors {
+        match name.strip_prefix(FLOW_PREFIX) {
+            Some(inner) => flow.insert(inner.to_string(), tensor),
+            None => adam.insert(name, tensor),
+        };
+    }
+    Ok(Checkpoint {
+        position,
+        flow,
+        adam,
+    })
+}

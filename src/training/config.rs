@@ -1,0 +1,133 @@
+//! Everything a training run depends on, apart from the images.
+
+use std::{path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::AdamConfig;
+use crate::{
+    Error, Result,
+    detector::{AugmentationRecord, ImageScore, Scoring},
+    flow::{FlowConfig, MapKind, Preset},
+    imaging::Preprocessing,
+};
+
+/// Settings of a run. Those that change the result make up its fingerprint: a checkpoint of other
+/// settings is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Where the defaults came from.
+    pub preset: Preset,
+    /// The flow's architecture; the preset's for the backbone where none.
+    pub flow: Option<FlowConfig>,
+    /// The network's input; the backbone's default where none.
+    pub preprocessing: Option<Preprocessing>,
+    /// From latents to scores.
+    pub scoring: Scoring,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images a step; shrinks to the number of images.
+    pub batch: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// L2 term.
+    pub weight_decay: f64,
+    /// Largest gradient norm of a step; none for no limit.
+    pub gradient_clip: Option<f64>,
+    /// Augmented views of every image, cached like the image itself; none without.
+    pub augmentation: Option<AugmentationRecord>,
+    /// The one seed.
+    pub seed: u64,
+    /// Share of normal images that may be called defective.
+    pub false_alarm_rate: f64,
+    /// Train once more on all normal images after the threshold is found.
+    pub final_fit: bool,
+    /// Feature maps up to this many bytes stay in memory.
+    #[serde(skip)]
+    pub memory_limit: u64,
+    /// Time between checkpoints.
+    #[serde(skip)]
+    pub checkpoint_every: Duration,
+}
+
+impl TrainConfig {
+    /// Epochs unless said otherwise: far fewer than the paper's 500, where image AUROC tends to peak.
+    pub const DEFAULT_EPOCHS: usize = 40;
+    /// Bytes of features kept in memory unless said otherwise.
+    pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
+
+    /// The preset's settings: the paper's optimiser (section 4.1) and the preset's maps.
+    pub fn new(preset: Preset) -> Self {
+        let map = match preset {
+            Preset::Paper => MapKind::Prob,
+            Preset::Anomalib => MapKind::Exp,
+        };
+        let adam = AdamConfig::default();
+        Self {
+            preset,
+            flow: None,
+            preprocessing: None,
+            scoring: Scoring {
+                image_map: map,
+                pixel_map: map,
+                image_score: ImageScore::Max,
+                standardise_scales: false,
+            },
+            epochs: Self::DEFAULT_EPOCHS,
+            batch: 32,
+            learning_rate: adam.learning_rate,
+            weight_decay: adam.weight_decay,
+            gradient_clip: None,
+            augmentation: None,
+            seed: 0,
+            false_alarm_rate: 0.01,
+            final_fit: false,
+            memory_limit: Self::DEFAULT_MEMORY_LIMIT,
+            checkpoint_every: Duration::from_secs(120),
+        }
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// The first setting that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, what: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::Invalid(what.to_string()))
+            }
+        };
+        check(
+            (1..=100_000).contains(&self.epochs),
+            "epochs must be 1 to 100000",
+        )?;
+        check((1..=4096).contains(&self.batch), "batch must be 1 to 4096")?;
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        check(
+            positive(self.learning_rate),
+            "the learning rate must be a positive number",
+        )?;
+        check(
+            self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+            "the weight decay must be zero or a positive number",
+        )?;
+        check(
+            self.gradient_clip.is_none_or(positive),
+            "the gradient's largest norm must be a positive number",
+        )?;
+        check(
+            self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0,
+            "the false-alarm rate must lie between 0 and 1",
+        )?;
+        if let Some(augmentation) = &self.augmentation {
+            check(
+                (1..=64).contains(&augmentation.count),
+                "cached views must be 1 to 64 an image",
+            )?;
+            augmentation.views.validate(Path::new("augmentation"))?;
+        }
+        self.scoring.validate()
+    }
+}

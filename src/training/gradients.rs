@@ -1,0 +1,133 @@
+//! Gradients of one batch, spread over the cores without the result depending on how many there are.
+//!
+//! A batch is cut into a fixed number of lanes; a lane's images go through forward and backward
+//! together on one worker, whose activations are all that is alive, so memory is bounded at any
+//! batch size. Lanes are added up in their order: the sum is the same to the bit on any machine
+//! with the same instruction set.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use crate::{Result, features::FeatureStore, flow::FastFlow};
+
+/// Lanes of a batch. More lanes keep more cores busy and cost one gradient buffer a running lane.
+const LANES: usize = 8;
+/// Images that one lane takes through the flow at a time.
+const MICRO_BATCH: usize = 4;
+
+/// Sums over the images of a batch.
+pub struct Gradients {
+    /// Sum of the images' negative log-likelihoods (constant left out).
+    pub loss: f64,
+    /// Flat gradients in the order of [`FastFlow::parameters`].
+    pub values: Vec<Vec<f32>>,
+}
+
+impl Gradients {
+    /// Euclidean norm over all parameters.
+    pub fn norm(&self) -> f64 {
+        let squares = |values: &Vec<f32>| values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+        let parts: Vec<f64> = self.values.par_iter().map(squares).collect();
+        parts.iter().sum::<f64>().sqrt()
+    }
+
+    fn add(&mut self, other: Gradients) {
+        self.loss += other.loss;
+        self.values
+            .par_iter_mut()
+            .zip(other.values)
+            .for_each(|(sum, part)| {
+                sum.iter_mut()
+                    .zip(part)
+                    .for_each(|(sum, part)| *sum += part);
+            });
+    }
+}
+
+/// Loss and gradients summed over `records` of the store.
+///
+/// # Errors
+/// When the tensor library fails.
+pub fn batch_gradients(
+    flow: &FastFlow,
+    store: &FeatureStore,
+    records: &[usize],
+    device: &Device,
+) -> Result<Gradients> {
+    if !device.is_cpu() {
+        return micro_batch(flow, store, records, device);
+    }
+    let lanes: Vec<&[usize]> = records
+        .chunks(records.len().div_ceil(LANES).max(1))
+        .collect();
+    let mut total: Option<Gradients> = None;
+    for wave in lanes.chunks(rayon::current_num_threads()) {
+        let parts: Vec<Result<Gradients>> = wave
+            .par_iter()
+            .map(|lane| lane_gradients(flow, store, lane, device))
+            .collect();
+        for part in parts {
+            let part = part?;
+            match &mut total {
+                Some(total) => total.add(part),
+                None => total = Some(part),
+            }
+        }
+    }
+    Ok(total.unwrap_or(Gradients {
+        loss: 0.0,
+        values: Vec::new(),
+    }))
+}
+
+fn lane_gradients(
+    flow: &FastFlow,
+    store: &FeatureStore,
+    lane: &[usize],
+    device: &Device,
+) -> Result<Gradients> {
+    let mut parts = lane.chunks(MICRO_BATCH);
+    let first = parts.next().unwrap_or(&[]);
+    let mut total = micro_batch(flow, store, first, device)?;
+    for part in parts {
+        total.add(micro_batch(flow, store, part, device)?);
+    }
+    Ok(total)
+}
+
+fn micro_batch(
+    flow: &FastFlow,
+    store: &FeatureStore,
+    records: &[usize],
+    device: &Device,
+) -> Result<Gradients> {
+    let (loss, gradients) = flow.loss_and_gradients(&store.batch(records, device)?)?;
+    let flat = |g: Tensor| Ok(g.flatten_all()?.to_vec1::<f32>()?);
+    let values = gradients.into_iter().map(flat).collect::<Result<_>>()?;
+    Ok(Gradients { loss, values })
+}
+
+/// Mean over all records of the negative log-likelihood a feature value, in nats, with its constant.
+///
+/// # Errors
+/// When the tensor library fails.
+pub fn mean_nll(flow: &FastFlow, store: &FeatureStore, device: &Device) -> Result<f64> {
+    let one = |record: usize| -> Result<f64> {
+        let nll = flow
+            .nll(&store.batch(&[record], device)?)?
+            .to_vec1::<f32>()?;
+        Ok(nll.iter().map(|&v| f64::from(v)).sum())
+    };
+    let each: Vec<Result<f64>> = (0..store.len()).into_par_iter().map(one).collect();
+    let mut sum = 0.0;
+    for nll in each {
+        sum += nll?;
+    }
+    Ok(per_value(sum / store.len().max(1) as f64, store))
+}
+
+/// An image's negative log-likelihood (constant left out) as nats a feature value, constant included.
+pub fn per_value(nll: f64, store: &FeatureStore) -> f64 {
+    let values: usize = store.shapes().iter().map(|shape| shape.values()).sum();
+    nll / values as f64 + 0.5 * (2.0 * std::f64::consts::PI).ln()
+}

@@ -1,0 +1,21 @@
+//! Fitting a FastFlow to normal images: maximum likelihood by Adam on cached features (PAPER
+//! section 3), with checkpoints that resume to the same bits, then a threshold from images held out.
+
+mod adam;
+mod calibration;
+mod checkpoint;
+mod config;
+mod gradients;
+mod optimise;
+mod order;
+mod progress;
+mod run;
+mod trainer;
+
+pub use adam::{Adam, AdamConfig};
+pub use calibration::calibrate;
+pub use config::TrainConfig;
+pub use gradients::{Gradients, batch_gradients, mean_nll};
+pub use progress::{EpochRecord, Progress, Silent};
+pub use run::{CHECKPOINT_FILE, EVENTS_FILE, RUN_FOLDER};
+pub use trainer::{Origin, Trained, Trainer};

@@ -1,0 +1,244 @@
+//! The training loop: epochs of steps over cached features, with checkpoints.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use candle_core::Device;
+use serde_json::json;
+
+use super::{
+    Adam, AdamConfig, EpochRecord, Gradients, Progress, TrainConfig, batch_gradients,
+    checkpoint::{self, Checkpoint, Position},
+    gradients::per_value,
+    mean_nll,
+    order::epoch_order,
+    run::RunFolder,
+};
+use crate::{Error, Result, features::FeatureStore, flow::FastFlow};
+
+/// One run's fixed surroundings.
+pub(super) struct Optimisation<'a> {
+    pub config: &'a TrainConfig,
+    pub device: &'a Device,
+    pub folder: &'a RunFolder,
+    pub fingerprint: String,
+    /// Whether this is the second run, on all images.
+    pub final_fit: bool,
+}
+
+/// What changes from step to step.
+struct State {
+    flow: FastFlow,
+    adam: Adam,
+    position: Position,
+    saved: Instant,
+}
+
+/// The checkpoint to go on from; without `resume` an earlier run's files are removed.
+pub(super) fn open_checkpoint(
+    folder: &RunFolder,
+    resume: bool,
+    fingerprint: &str,
+) -> Result<Option<Checkpoint>> {
+    let path = folder.checkpoint();
+    if !resume {
+        if path.is_file() {
+            folder.clear()?;
+        }
+        return Ok(None);
+    }
+    if !path.is_file() {
+        return Err(Error::Training(format!(
+            "nothing to resume: {} does not exist; leave out --resume",
+            path.display()
+        )));
+    }
+    let checkpoint = checkpoint::load(&path)?;
+    if checkpoint.position.fingerprint != fingerprint {
+        return Err(Error::Training(format!(
+            "{} belongs to a run with other settings, images or program version; repeat the command \
+             it was started with, or leave out --resume to start anew",
+            path.display()
+        )));
+    }
+    Ok(Some(checkpoint))
+}
+
+impl Optimisation<'_> {
+    /// Trains `flow` (or what the checkpoint holds) for the configured epochs.
+    pub(super) fn fit(
+        &self,
+        flow: FastFlow,
+        checkpoint: Option<Checkpoint>,
+        store: &FeatureStore,
+        held_out: &FeatureStore,
+        progress: &mut dyn Progress,
+    ) -> Result<(FastFlow, Vec<EpochRecord>)> {
+        let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
+        let mut state = self.start(flow, checkpoint)?;
+        while state.position.epoch < self.config.epochs {
+            let epoch = state.position.epoch;
+            let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
+            self.run_epoch(&mut state, store, &order, progress)?;
+            self.end_epoch(&mut state, store, held_out, order.len(), progress)?;
+        }
+        self.save(&mut state)?;
+        self.folder
+            .event("end", &json!({ "epochs": state.position.epoch }))?;
+        Ok((state.flow, state.position.history))
+    }
+
+    fn start(&self, flow: FastFlow, checkpoint: Option<Checkpoint>) -> Result<State> {
+        let adam_config = AdamConfig {
+            learning_rate: self.config.learning_rate,
+            weight_decay: self.config.weight_decay,
+            ..AdamConfig::default()
+        };
+        // A checkpoint of the second run says that the first was complete: its flow is needed no more,
+        // and is trained again only for the threshold.
+        let checkpoint = checkpoint.filter(|c| c.position.final_fit == self.final_fit);
+        let (flow, restored) = match checkpoint {
+            None => (flow, None),
+            Some(Checkpoint {
+                position,
+                flow: tensors,
+                adam,
+            }) => {
+                let flow =
+                    FastFlow::from_tensors(flow.config(), flow.shapes(), tensors, self.device)?;
+                (flow, Some((position, adam)))
+            }
+        };
+        let mut adam = Adam::new(flow.parameters(), adam_config)?;
+        let position = match restored {
+            None => {
+                self.folder.event("start", self.config)?;
+                Position {
+                    fingerprint: self.fingerprint.clone(),
+                    final_fit: self.final_fit,
+                    ..Position::default()
+                }
+            }
+            Some((position, moments)) => {
+                adam.restore(&moments, position.optimizer_steps)?;
+                let at = json!({ "epoch": position.epoch, "step": position.step });
+                self.folder.event("resume", &at)?;
+                position
+            }
+        };
+        Ok(State {
+            flow,
+            adam,
+            position,
+            saved: Instant::now(),
+        })
+    }
+
+    fn run_epoch(
+        &self,
+        state: &mut State,
+        store: &FeatureStore,
+        order: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let batches: Vec<&[usize]> = order.chunks(self.config.batch).collect();
+        while state.position.step < batches.len() {
+            let started = Instant::now();
+            let batch = batches[state.position.step];
+            let gradients = batch_gradients(&state.flow, store, batch, self.device)?;
+            self.apply(state, gradients, batch.len())?;
+            state.position.seconds += started.elapsed().as_secs_f64();
+            state.position.step += 1;
+            let seen = (state.position.step * self.config.batch).min(order.len());
+            progress.step(
+                state.position.epoch + 1,
+                self.config.epochs,
+                state.position.step,
+                batches.len(),
+                state.position.loss / seen as f64,
+            );
+            if progress.interrupted() {
+                let path = self.save(state)?;
+                return Err(Error::Training(format!(
+                    "interrupted in epoch {} of {}; the state is in {}, go on with --resume",
+                    state.position.epoch + 1,
+                    self.config.epochs,
+                    path.display()
+                )));
+            }
+            if state.saved.elapsed() >= self.config.checkpoint_every {
+                self.save(state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of the optimizer, unless loss or gradient is not finite.
+    fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<()> {
+        let norm = gradients.norm() / images as f64;
+        if !gradients.loss.is_finite() || !norm.is_finite() {
+            let path = self.save(state)?;
+            return Err(Error::Training(format!(
+                "the loss became {} (gradient norm {norm}) in epoch {}, step {}; the last good state is in {}; \
+                 try a smaller --learning-rate or a --gradient-clip",
+                gradients.loss / images as f64,
+                state.position.epoch + 1,
+                state.position.step + 1,
+                path.display()
+            )));
+        }
+        let clip = match self.config.gradient_clip {
+            Some(limit) if norm > limit => limit / norm,
+            _ => 1.0,
+        };
+        state
+            .adam
+            .step(&gradients.values, (clip / images as f64) as f32)?;
+        state.position.loss += gradients.loss;
+        state.position.gradient_norm += norm;
+        Ok(())
+    }
+
+    fn end_epoch(
+        &self,
+        state: &mut State,
+        store: &FeatureStore,
+        held_out: &FeatureStore,
+        images: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let held_out_nll = mean_nll(&state.flow, held_out, self.device)?;
+        let position = &mut state.position;
+        let loss = position.loss / images as f64;
+        let record = EpochRecord {
+            epoch: position.epoch + 1,
+            loss,
+            nll: per_value(loss, store),
+            held_out_nll,
+            gradient_norm: position.gradient_norm / position.step.max(1) as f64,
+            seconds: position.seconds + started.elapsed().as_secs_f64(),
+        };
+        self.folder.event("epoch", &record)?;
+        progress.epoch(&record, self.config.epochs);
+        position.history.push(record);
+        position.epoch += 1;
+        (
+            position.step,
+            position.loss,
+            position.gradient_norm,
+            position.seconds,
+        ) = (0, 0.0, 0.0, 0.0);
+        Ok(())
+    }
+
+    fn save(&self, state: &mut State) -> Result<PathBuf> {
+        let path = self.folder.checkpoint();
+        state.position.optimizer_steps = state.adam.steps();
+        checkpoint::save(&path, &state.position, &state.flow, &state.adam)?;
+        state.saved = Instant::now();
+        let at = json!({ "epoch": state.position.epoch, "step": state.position.step });
+        self.folder.event("checkpoint", &at)?;
+        Ok(path)
+    }
+}

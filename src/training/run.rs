@@ -1,0 +1,96 @@
+//! The run folder: events as JSON lines, the checkpoint.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, detector::Calibration, files};
+
+/// The run's folder inside the detector's.
+pub const RUN_FOLDER: &str = "run";
+/// One JSON object a line: `start`, `resume`, `epoch`, `checkpoint`, `end`.
+pub const EVENTS_FILE: &str = "events.jsonl";
+/// The last good state.
+pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+
+/// What the fit without the held-out images found, for a final fit on all images to keep.
+const HELD_OUT_FILE: &str = "held-out.json";
+
+/// The use of the held-out images.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeldOutFit {
+    /// Thresholds from images that the flow has not seen.
+    pub calibration: Calibration,
+    /// Their mean negative log-likelihood a feature value.
+    pub held_out_nll: f64,
+}
+
+/// A run's files.
+pub(super) struct RunFolder {
+    path: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Event<'a, T: Serialize> {
+    event: &'a str,
+    #[serde(flatten)]
+    data: &'a T,
+}
+
+impl RunFolder {
+    /// Makes the folder inside `out`.
+    pub(super) fn create(out: &Path) -> Result<Self> {
+        let path = out.join(RUN_FOLDER);
+        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        Ok(Self { path })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT_FILE)
+    }
+
+    /// Forgets an earlier run.
+    pub(super) fn clear(&self) -> Result<()> {
+        for file in [self.path.join(EVENTS_FILE), self.checkpoint()] {
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(file)(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_held_out_fit(&self, fit: &HeldOutFit) -> Result<()> {
+        files::write_json(self.path.join(HELD_OUT_FILE), fit)
+    }
+
+    pub(super) fn read_held_out_fit(&self) -> Result<HeldOutFit> {
+        let path = self.path.join(HELD_OUT_FILE);
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(|e| Error::Config {
+            path,
+            reason: e.to_string(),
+        })
+    }
+
+    /// Appends one line; a line is written with one call, so that a killed run leaves whole lines.
+    pub(super) fn event(&self, event: &str, data: &impl Serialize) -> Result<()> {
+        let path = self.path.join(EVENTS_FILE);
+        let mut line = serde_json::to_string(&Event { event, data })
+            .map_err(|e| Error::Training(format!("event `{event}`: {e}")))?;
+        line.push('\n');
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        file.write_all(line.as_bytes()).map_err(Error::io(&path))
+    }
+}
