@@ -3,7 +3,7 @@
 use super::forward::{Epilogue, convolve, tile_positions};
 use super::geometry::Geometry;
 use super::patches;
-use super::winograd::{self, Weights};
+use super::winograd::{self, Taps};
 use crate::kernels::gemm::{MatRef, gemm_into};
 use crate::kernels::parallel::{SharedMut, for_each, with_scratch};
 use crate::kernels::view::Images;
@@ -38,9 +38,9 @@ pub(crate) fn gradients(
         let Gradient { dy, mask } = gradient;
         let input = want_input.then(|| {
             let (out, input) = (geometry.out_channels, geometry.in_channels);
-            let weights = Weights::flipped(weight, out, input);
+            let taps = Taps::turned(weight, out, input);
             let adjoint = adjoint(geometry);
-            winograd::convolve(&adjoint, dy, mask, &weights, &Epilogue::default())
+            winograd::convolve(&adjoint, dy, mask, taps, &Epilogue::default())
         });
         return Gradients {
             input,

@@ -1,9 +1,11 @@
 //! Convolution as a product of weights and patch matrices, tile by tile.
 
+use std::ops::Range;
+
 use super::geometry::Geometry;
 use super::patches;
 use crate::kernels::gemm::{MatRef, gemm_into};
-use crate::kernels::parallel::{SharedMut, for_each, with_scratch};
+use crate::kernels::parallel::{SharedMut, for_each, with_scratch, written};
 use crate::kernels::view::Images;
 
 /// Floats of one patch-matrix tile: a quarter of a megabyte stays in a core's own cache.
@@ -53,51 +55,66 @@ pub(crate) fn convolve(
     weight: &[f32],
     epilogue: &Epilogue,
 ) -> Vec<f32> {
-    let mut out = vec![0f32; geometry.batch * geometry.out_image()];
-    let shared = SharedMut::new(&mut out);
     let positions = geometry.out_plane();
     let width = tile_positions(geometry.patch(), positions);
     let tiles = positions.div_ceil(width);
-    for_each(geometry.batch * tiles, |task| {
-        let (image, tile) = (task / tiles, task % tiles);
-        let range = tile * width..positions.min((tile + 1) * width);
-        let input = x.image(image);
-        let sizes = (geometry.out_channels, range.len(), geometry.patch());
-        let start = image * geometry.out_image();
-        let lhs = MatRef::rows(weight, geometry.patch());
-        let product = |rhs: MatRef| {
-            // SAFETY: the rows of this tile inside the output image, written by this task only.
-            unsafe {
-                gemm_into(
-                    sizes,
-                    shared.at(start + range.start),
-                    positions,
-                    false,
-                    lhs,
-                    rhs,
-                )
-            };
-        };
-        if geometry.is_pointwise() {
-            product(MatRef::rows(&input[range.start..], positions));
-        } else {
-            with_scratch(geometry.patch() * range.len(), |matrix| {
-                patches::gather(
-                    geometry,
-                    input,
-                    0..geometry.in_channels,
-                    range.clone(),
-                    matrix,
-                );
-                product(MatRef::rows(matrix, range.len()));
+    // SAFETY: the tiles cover the output, and the product writes a tile before its epilogue reads it.
+    unsafe {
+        written(geometry.batch * geometry.out_image(), |shared| {
+            for_each(geometry.batch * tiles, |task| {
+                let (image, tile) = (task / tiles, task % tiles);
+                let range = tile * width..positions.min((tile + 1) * width);
+                convolve_tile(geometry, x, weight, epilogue, image, range, shared);
             });
-        }
-        for channel in 0..geometry.out_channels {
-            let at = channel * positions + range.start;
-            // SAFETY: this task's own part of the output, as above.
-            let row = unsafe { shared.slice(start + at..start + at + range.len()) };
-            epilogue.apply(row, image, channel, at);
-        }
-    });
-    out
+        })
+    }
+}
+
+/// One tile of one image.
+fn convolve_tile(
+    geometry: &Geometry,
+    x: Images,
+    weight: &[f32],
+    epilogue: &Epilogue,
+    image: usize,
+    range: Range<usize>,
+    shared: &SharedMut,
+) {
+    let (input, positions) = (x.image(image), geometry.out_plane());
+    let sizes = (geometry.out_channels, range.len(), geometry.patch());
+    let start = image * geometry.out_image();
+    let lhs = MatRef::rows(weight, geometry.patch());
+    let product = |rhs: MatRef| {
+        // SAFETY: the rows of this tile inside the output image, written by this task only.
+        unsafe {
+            gemm_into(
+                sizes,
+                shared.at(start + range.start),
+                positions,
+                false,
+                lhs,
+                rhs,
+            )
+        };
+    };
+    if geometry.is_pointwise() {
+        product(MatRef::rows(&input[range.start..], positions));
+    } else {
+        with_scratch(geometry.patch() * range.len(), |matrix| {
+            patches::gather(
+                geometry,
+                input,
+                0..geometry.in_channels,
+                range.clone(),
+                matrix,
+            );
+            product(MatRef::rows(matrix, range.len()));
+        });
+    }
+    for channel in 0..geometry.out_channels {
+        let at = channel * positions + range.start;
+        // SAFETY: this task's own part of the output, as above.
+        let row = unsafe { shared.slice(start + at..start + at + range.len()) };
+        epilogue.apply(row, image, channel, at);
+    }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::geometry::Geometry;
+use crate::kernels::simd::simd_fn;
 
 /// One row of output positions inside a range: output row, its columns, and where they lie in the range.
 struct Segment {
@@ -90,14 +91,27 @@ fn gather_row(
         return;
     }
     let first = row * geometry.in_w + valid.start * geometry.stride + kernel_col - geometry.padding;
-    let target = &mut target[lead..end];
-    if geometry.stride == 1 {
-        target.copy_from_slice(&input[first..first + target.len()]);
-    } else {
-        for (value, source) in target
-            .iter_mut()
-            .zip(input[first..].iter().step_by(geometry.stride))
-        {
+    let (target, source) = (&mut target[lead..end], &input[first..]);
+    match geometry.stride {
+        1 => target.copy_from_slice(&source[..target.len()]),
+        2 => every_second(target, source),
+        stride => {
+            for (value, source) in target.iter_mut().zip(source.iter().step_by(stride)) {
+                *value = *source;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// Copies elements 0, 2, 4, ..
+    fn every_second(target: &mut [f32], source: &[f32]) {
+        let pairs = source.len() / 2;
+        for (value, pair) in target.iter_mut().zip(source.chunks_exact(2)) {
+            *value = pair[0];
+        }
+        // A row may end on the element it needs.
+        for (value, source) in target.iter_mut().skip(pairs).zip(&source[2 * pairs..]) {
             *value = *source;
         }
     }

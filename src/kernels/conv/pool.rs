@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::kernels::parallel::{SharedMut, for_each};
+use crate::kernels::simd::simd_fn;
 use crate::kernels::view::{Host, batch_strided};
 use crate::{Error, Result};
 
@@ -40,21 +41,7 @@ pub fn max_pool_3x3_s2_p1(x: &Tensor) -> Result<Tensor> {
         let plane = &images.image(image)[channel * height * width..][..height * width];
         // SAFETY: one plane a task.
         let target = unsafe { shared.slice(task * out_h * out_w..(task + 1) * out_h * out_w) };
-        let mut column_max = vec![0f32; width];
-        for (row, target) in target.chunks_exact_mut(out_w).enumerate() {
-            let rows = (2 * row).saturating_sub(1)..height.min(2 * row + 2);
-            column_max.fill(f32::NEG_INFINITY);
-            for line in plane[rows.start * width..rows.end * width].chunks_exact(width) {
-                column_max
-                    .iter_mut()
-                    .zip(line)
-                    .for_each(|(max, &value)| *max = larger(*max, value));
-            }
-            for (col, value) in target.iter_mut().enumerate() {
-                let window = &column_max[(2 * col).saturating_sub(1)..width.min(2 * col + 2)];
-                *value = window.iter().copied().fold(f32::NEG_INFINITY, larger);
-            }
-        }
+        pool_plane(plane, height, width, target, out_w);
     });
     Ok(Tensor::from_vec(
         out,
@@ -63,9 +50,31 @@ pub fn max_pool_3x3_s2_p1(x: &Tensor) -> Result<Tensor> {
     )?)
 }
 
+simd_fn! {
+    /// One plane: the largest of each column's three rows, then of each three columns.
+    fn pool_plane(plane: &[f32], height: usize, width: usize, target: &mut [f32], out_w: usize) {
+        // Padding on both sides, so that output column c looks at 2c, 2c + 1 and 2c + 2.
+        let mut columns = vec![f32::NEG_INFINITY; 2 * out_w + 1];
+        for (row, target) in target.chunks_exact_mut(out_w).enumerate() {
+            let middle = &plane[2 * row * width..][..width];
+            let above = &plane[(2 * row).saturating_sub(1) * width..][..width];
+            let below = &plane[(2 * row + 1).min(height - 1) * width..][..width];
+            let rows = above.iter().zip(middle).zip(below);
+            for (max, ((&a, &b), &c)) in columns[1..=width].iter_mut().zip(rows) {
+                *max = larger(larger(a, b), c);
+            }
+            let pairs = columns.chunks_exact(2).zip(columns[2..].iter().step_by(2));
+            for (value, (pair, &next)) in target.iter_mut().zip(pairs) {
+                *value = larger(larger(pair[0], pair[1]), next);
+            }
+        }
+    }
+}
+
 /// The larger of two, or NaN if one is.
+#[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
+    if a > b || a.is_nan() { a } else { b }
 }
 
 #[cfg(test)]

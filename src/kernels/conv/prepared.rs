@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::forward::{self, Epilogue};
 use super::geometry::Geometry;
-use super::winograd::{self, Weights};
+use super::winograd::{self, Taps};
 use super::{check_channels, check_shape, conv2d_fused, is_ours};
 use crate::Result;
 use crate::kernels::view::{Host, Images, batch_strided};
@@ -13,15 +13,15 @@ use crate::kernels::view::{Host, Images, batch_strided};
 pub(crate) enum Filter<'a> {
     /// `[out, patch]`
     Direct(&'a [f32]),
-    /// At Winograd's points.
-    Winograd(Weights),
+    /// For Winograd's engine.
+    Winograd(Taps<'a>),
 }
 
 impl<'a> Filter<'a> {
     /// Chooses the engine.
     pub(crate) fn new(geometry: &Geometry, weight: &'a [f32]) -> Self {
         if winograd::applies(geometry) {
-            Self::Winograd(Weights::new(
+            Self::Winograd(Taps::new(
                 weight,
                 geometry.out_channels,
                 geometry.in_channels,
@@ -35,12 +35,12 @@ impl<'a> Filter<'a> {
     pub(crate) fn convolve(&self, geometry: &Geometry, x: Images, epilogue: &Epilogue) -> Vec<f32> {
         match self {
             Self::Direct(weight) => forward::convolve(geometry, x, weight, epilogue),
-            Self::Winograd(weights) => winograd::convolve(geometry, x, None, weights, epilogue),
+            Self::Winograd(taps) => winograd::convolve(geometry, x, None, *taps, epilogue),
         }
     }
 }
 
-/// A frozen convolution: transformed weights, bias, stride and padding; no backward.
+/// A frozen convolution: rearranged weights, bias, stride and padding; no backward.
 ///
 /// Fold a batch norm into weight and bias before.
 #[derive(Debug)]
@@ -49,7 +49,8 @@ pub struct PreparedConv {
     bias: Option<Tensor>,
     stride: usize,
     padding: usize,
-    winograd: Option<Weights>,
+    /// Rearranged taps, where Winograd's engine takes them.
+    planar: Option<Vec<f32>>,
 }
 
 impl PreparedConv {
@@ -64,8 +65,8 @@ impl PreparedConv {
         let geometry = Geometry::new(&map, w.dims(), stride, padding)?;
         check_channels("bias", b, out)?;
         let weight = w.contiguous()?;
-        let winograd = if is_ours(w) && winograd::applies(&geometry) {
-            Some(Weights::new(Host::open(&weight).values()?, out, input))
+        let planar = if is_ours(w) && winograd::applies(&geometry) {
+            Some(Taps::new(Host::open(&weight).values()?, out, input).planar())
         } else {
             None
         };
@@ -75,7 +76,7 @@ impl PreparedConv {
             bias,
             stride,
             padding,
-            winograd,
+            planar,
         })
     }
 
@@ -85,11 +86,12 @@ impl PreparedConv {
     /// If the shapes do not fit together.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         let (stride, padding) = (self.stride, self.padding);
-        let Some(weights) = self.winograd.as_ref().filter(|_| is_ours(x)) else {
+        let Some(planar) = self.planar.as_ref().filter(|_| is_ours(x)) else {
             let bias = self.bias.as_ref();
             return conv2d_fused(x, &self.weight, bias, stride, padding, residual, relu);
         };
         let geometry = Geometry::new(x.dims(), self.weight.dims(), stride, padding)?;
+        let taps = Taps::from_planar(planar, geometry.out_channels, geometry.in_channels);
         let x = batch_strided(x)?;
         let residual = residual.map(batch_strided).transpose()?;
         if let Some(residual) = &residual {
@@ -102,7 +104,7 @@ impl PreparedConv {
             residual: host_residual.as_ref().map(Host::images).transpose()?,
             relu,
         };
-        let out = winograd::convolve(&geometry, host_x.images()?, None, weights, &epilogue);
+        let out = winograd::convolve(&geometry, host_x.images()?, None, taps, &epilogue);
         Ok(Tensor::from_vec(out, geometry.out_shape(), x.device())?)
     }
 }

@@ -147,24 +147,36 @@ unsafe fn tile6<L: Lanes>(
     channel: usize,
     at: usize,
 ) {
-    let mut rows = [[l.splat(0.0); POINTS]; POINTS];
-    for (i, row) in rows.iter_mut().enumerate() {
-        // SAFETY: row i of each window, by this function's contract.
-        let ([a, b, c, d], [e, f]) = unsafe {
-            let start = copy.add(i * stride);
-            (
-                l.load_columns4(start, offsets),
-                l.load_columns2(start.add(4), offsets),
-            )
-        };
-        *row = transform::data(l, [a, b, c, d, e, f]);
+    // SAFETY: the rows of each window, and of the points, by this function's contract.
+    unsafe {
+        // Written out, because an array filled in a loop is first cleared in memory.
+        let [a, b, c, d, e, f] = [
+            row6(l, copy, offsets),
+            row6(l, copy.add(stride), offsets),
+            row6(l, copy.add(2 * stride), offsets),
+            row6(l, copy.add(3 * stride), offsets),
+            row6(l, copy.add(4 * stride), offsets),
+            row6(l, copy.add(5 * stride), offsets),
+        ];
+        for j in 0..POINTS {
+            let column = transform::data(l, [a[j], b[j], c[j], d[j], e[j], f[j]]);
+            points.store(l, column, j, channel, at);
+        }
     }
-    for j in 0..POINTS {
-        let [a, b, c, d, e, f] = &rows;
-        let column = transform::data(l, [a[j], b[j], c[j], d[j], e[j], f[j]]);
-        // SAFETY: by this function's contract.
-        unsafe { points.store(l, column, j, channel, at) };
-    }
+}
+
+/// One row of eight windows at the points.
+///
+/// # Safety
+/// Six floats must be readable at each offset.
+#[inline(always)]
+unsafe fn row6<L: Lanes>(l: L, from: *const f32, offsets: &[usize; LANES]) -> [L::V; POINTS] {
+    // SAFETY: by this function's contract.
+    let ([a, b, c, d], [e, f]) = unsafe {
+        let first = l.load_columns4(from, offsets);
+        (first, l.load_columns2(from.add(TILE), offsets))
+    };
+    transform::data(l, [a, b, c, d, e, f])
 }
 
 /// The values of eight 4x4 windows, as kernels, at the points.
@@ -181,16 +193,17 @@ unsafe fn tile4<L: Lanes>(
     channel: usize,
     at: usize,
 ) {
-    let mut rows = [[l.splat(0.0); POINTS]; TILE];
-    for (i, row) in rows.iter_mut().enumerate() {
-        // SAFETY: row i of each window, by this function's contract.
-        let taps = unsafe { l.load_columns4(copy.add(i * stride), offsets) };
-        *row = transform::kernel4(l, taps);
-    }
-    for j in 0..POINTS {
-        let [a, b, c, d] = &rows;
-        let column = transform::kernel4(l, [a[j], b[j], c[j], d[j]]);
-        // SAFETY: by this function's contract.
-        unsafe { points.store(l, column, j, channel, at) };
+    // SAFETY: the rows of each window, and of the points, by this function's contract.
+    unsafe {
+        let [a, b, c, d] = [
+            transform::kernel4(l, l.load_columns4(copy, offsets)),
+            transform::kernel4(l, l.load_columns4(copy.add(stride), offsets)),
+            transform::kernel4(l, l.load_columns4(copy.add(2 * stride), offsets)),
+            transform::kernel4(l, l.load_columns4(copy.add(3 * stride), offsets)),
+        ];
+        for j in 0..POINTS {
+            let column = transform::kernel4(l, [a[j], b[j], c[j], d[j]]);
+            points.store(l, column, j, channel, at);
+        }
     }
 }

@@ -16,19 +16,22 @@ use self::input::{Planes, Points, Transform};
 use self::output::Finish;
 use self::tiles::{Grid, Patchwork, Windows};
 use self::transform::PRODUCTS;
-pub(crate) use self::weights::Weights;
+pub(crate) use self::weights::Taps;
 use self::weights::point_stride;
 use super::forward::Epilogue;
 use super::geometry::Geometry;
 use crate::kernels::gemm::{MatRef, gemm_into};
 use crate::kernels::lanes::{LANES, dispatch};
-use crate::kernels::parallel::{SharedMut, for_each, threads, with_scratch};
+use crate::kernels::parallel::{SharedMut, for_each, threads, with_scratch, written};
 use crate::kernels::view::Images;
 
 /// Floats of a block's values and products together that a core's cache holds.
 const BLOCK_FLOATS: usize = 128 * 1024;
 /// Channels of a task where a block is shared: four times the six columns of gemm's kernel.
 const CHANNEL_GROUP: usize = 24;
+
+/// Rows of gemm's kernel with 256-bit vectors.
+const GEMM_ROWS: usize = 16;
 
 /// Whether this engine takes the convolution and gains by it.
 pub(crate) fn applies(geometry: &Geometry) -> bool {
@@ -40,7 +43,7 @@ pub(crate) fn applies(geometry: &Geometry) -> bool {
 /// Tiles of a block.
 fn block_tiles(geometry: &Geometry) -> usize {
     let tile = PRODUCTS * (geometry.in_channels + geometry.out_channels);
-    (BLOCK_FLOATS / tile / LANES * LANES).clamp(32, 128)
+    (BLOCK_FLOATS / tile / GEMM_ROWS * GEMM_ROWS).clamp(2 * GEMM_ROWS, 8 * GEMM_ROWS)
 }
 
 /// One convolution's data.
@@ -48,9 +51,11 @@ struct Job<'a> {
     geometry: &'a Geometry,
     grid: Grid,
     planes: Planes<'a>,
-    weights: &'a Weights,
+    taps: Taps<'a>,
+    /// The weights at the points, if they were brought there for all blocks at once.
+    weights: Option<&'a [f32]>,
     epilogue: &'a Epilogue<'a>,
-    out: SharedMut<'a>,
+    out: &'a SharedMut<'a>,
 }
 
 /// The convolution of a batch (zero where `mask` is not positive); the output is packed.
@@ -58,37 +63,58 @@ pub(crate) fn convolve(
     geometry: &Geometry,
     images: Images,
     mask: Option<Images>,
-    weights: &Weights,
+    taps: Taps,
     epilogue: &Epilogue,
 ) -> Vec<f32> {
-    let mut out = vec![0f32; geometry.batch * geometry.out_image()];
     let grid = Grid::new(geometry);
     let planes = Planes {
         images,
         mask,
         plane: geometry.in_plane(),
     };
-    let out_shared = SharedMut::new(&mut out);
-    let job = Job {
-        geometry,
-        grid,
-        planes,
-        weights,
-        epilogue,
-        out: out_shared,
-    };
-    let width = block_tiles(geometry);
-    let blocks = grid.len().div_ceil(width);
-    let block = |index: usize| index * width..grid.len().min((index + 1) * width);
-    if blocks >= 2 * threads() {
-        for_each(blocks, |index| job.alone(block(index)));
-    } else {
-        (0..blocks).for_each(|index| job.shared(block(index)));
+    // SAFETY: the tiles of all channels cover the output, and are only written.
+    unsafe {
+        written(geometry.batch * geometry.out_image(), |out| {
+            let job = Job {
+                geometry,
+                grid,
+                planes,
+                taps,
+                weights: None,
+                epilogue,
+                out,
+            };
+            if grid.len() <= block_tiles(geometry) {
+                // Each task transforms just the weights it uses.
+                job.shared(0..grid.len());
+                return;
+            }
+            let weights = PRODUCTS * point_stride(geometry.out_channels, geometry.in_channels);
+            with_scratch(weights, |weights| {
+                taps.transform_all(weights);
+                Job {
+                    weights: Some(weights),
+                    ..job
+                }
+                .blocks();
+            });
+        })
     }
-    out
 }
 
 impl Job<'_> {
+    /// All blocks: one a task where there are enough of them.
+    fn blocks(&self) {
+        let (width, len) = (block_tiles(self.geometry), self.grid.len());
+        let blocks = len.div_ceil(width);
+        let block = |index: usize| index * width..len.min((index + 1) * width);
+        if blocks >= 2 * threads() {
+            for_each(blocks, |index| self.alone(block(index)));
+        } else {
+            (0..blocks).for_each(|index| self.shared(block(index)));
+        }
+    }
+
     /// One block on one thread.
     fn alone(&self, tiles: Range<usize>) {
         let patchwork = self.patchwork(tiles.clone());
@@ -168,21 +194,33 @@ impl Job<'_> {
         products: &SharedMut,
     ) {
         let row = tiles.len().next_multiple_of(LANES);
-        let inputs = self.geometry.in_channels;
-        let (value_stride, product_stride) = (
-            point_stride(inputs, row),
-            point_stride(self.geometry.out_channels, row),
-        );
-        for point in 0..PRODUCTS {
-            let start = point * value_stride;
-            // SAFETY: no task writes values any more.
-            let values = unsafe { values.read(start..start + inputs * row) };
-            let target = products.at(point * product_stride + channels.start * row);
-            let lhs = MatRef::rows(self.weights.point(point, channels.start), inputs);
-            // SAFETY: this task's own rows of the products.
-            unsafe {
+        let (inputs, outputs) = (self.geometry.in_channels, self.geometry.out_channels);
+        let product_stride = point_stride(outputs, row);
+        let multiply = |weights: &[f32], weight_stride: usize| {
+            for point in 0..PRODUCTS {
+                let start = point * point_stride(inputs, row);
+                // SAFETY: no task writes values any more.
+                let values = unsafe { values.read(start..start + inputs * row) };
+                let target = products.at(point * product_stride + channels.start * row);
                 let sizes = (channels.len(), row, inputs);
-                gemm_into(sizes, target, row, false, lhs, MatRef::rows(values, row));
+                let lhs = MatRef::rows(&weights[point * weight_stride..], inputs);
+                // SAFETY: this task's own rows of the products.
+                unsafe { gemm_into(sizes, target, row, false, lhs, MatRef::rows(values, row)) };
+            }
+        };
+        match self.weights {
+            Some(weights) => {
+                multiply(
+                    &weights[channels.start * inputs..],
+                    point_stride(outputs, inputs),
+                );
+            }
+            None => {
+                let stride = point_stride(channels.len(), inputs);
+                with_scratch(PRODUCTS * stride, |weights| {
+                    self.taps.transform(channels.clone(), weights);
+                    multiply(weights, stride);
+                });
             }
         }
         dispatch(Finish {

@@ -69,25 +69,45 @@ impl Kernel for Finish<'_> {
 /// Eight products must be readable at `start` and at 35 further places, `stride` apart.
 #[inline(always)]
 unsafe fn pixels<L: Lanes>(l: L, start: *const f32, stride: usize) -> [[L::V; TILE]; TILE] {
-    let mut columns = [[l.splat(0.0); POINTS]; TILE];
-    for j in 0..POINTS {
-        let mut products = [l.splat(0.0); POINTS];
-        for (i, product) in products.iter_mut().enumerate() {
-            // SAFETY: by this function's contract.
-            *product = unsafe { l.load(start.add((i * POINTS + j) * stride)) };
-        }
-        let column = transform::output4(l, products);
-        for (row, value) in columns.iter_mut().zip(column) {
-            row[j] = value;
-        }
-    }
-    let [a, b, c, d] = columns;
+    // Written out, because arrays filled in loops are first cleared in memory.
+    // SAFETY: by this function's contract.
+    let [a, b, c, d, e, f] = unsafe {
+        [
+            column(l, start, stride),
+            column(l, start.add(stride), stride),
+            column(l, start.add(2 * stride), stride),
+            column(l, start.add(3 * stride), stride),
+            column(l, start.add(4 * stride), stride),
+            column(l, start.add(5 * stride), stride),
+        ]
+    };
     [
-        transform::output4(l, a),
-        transform::output4(l, b),
-        transform::output4(l, c),
-        transform::output4(l, d),
+        transform::output4(l, [a[0], b[0], c[0], d[0], e[0], f[0]]),
+        transform::output4(l, [a[1], b[1], c[1], d[1], e[1], f[1]]),
+        transform::output4(l, [a[2], b[2], c[2], d[2], e[2], f[2]]),
+        transform::output4(l, [a[3], b[3], c[3], d[3], e[3], f[3]]),
     ]
+}
+
+/// Four rows' values of one column of points.
+///
+/// # Safety
+/// Eight products must be readable at `start` and at five further places, six `stride`s apart.
+#[inline(always)]
+unsafe fn column<L: Lanes>(l: L, start: *const f32, stride: usize) -> [L::V; TILE] {
+    let row = POINTS * stride;
+    // SAFETY: by this function's contract.
+    let products = unsafe {
+        [
+            l.load(start),
+            l.load(start.add(row)),
+            l.load(start.add(2 * row)),
+            l.load(start.add(3 * row)),
+            l.load(start.add(4 * row)),
+            l.load(start.add(5 * row)),
+        ]
+    };
+    transform::output4(l, products)
 }
 
 impl Finish<'_> {

@@ -1,70 +1,139 @@
 //! 3x3 weights at Winograd's points, and gradients back from there.
+//!
+//! Weights are transformed when they are used: at the points they are four times as large, and for
+//! small maps reading that from memory would take longer than the products.
+
+use std::ops::Range;
 
 use super::transform::{self, POINTS, PRODUCTS};
 use crate::kernels::lanes::{Kernel, LANES, Lanes, dispatch};
-use crate::kernels::parallel::{SharedMut, for_each};
+use crate::kernels::parallel::{SharedMut, for_each, with_scratch};
 
 /// Taps of a kernel.
 const TAPS: usize = 9;
 
-/// Weights at the points, `[36][rows][cols]`: rows are output channels, columns input channels.
-#[derive(Debug)]
-pub(crate) struct Weights {
-    values: Vec<f32>,
+/// 3x3 weights of `rows` output and `cols` input channels, in one of several layouts.
+#[derive(Clone, Copy)]
+pub(crate) struct Taps<'a> {
+    values: &'a [f32],
     rows: usize,
     cols: usize,
+    layout: Layout,
 }
 
-impl Weights {
-    /// Transforms `[out][in][3][3]`.
-    pub(crate) fn new(weight: &[f32], out: usize, input: usize) -> Self {
-        Self::build(
-            out,
-            input,
-            |row, col| &weight[(row * input + col) * TAPS..][..TAPS],
-            false,
-        )
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    /// `[rows][cols][9]`, a convolution's weight.
+    Interleaved,
+    /// `[cols][rows][9]`, each kernel to be turned: that weight in the gradient of the input.
+    Turned,
+    /// `[rows][9][cols]`, which needs no rearrangement.
+    Planar,
+}
+
+impl<'a> Taps<'a> {
+    /// A weight `[out][in][3][3]`.
+    pub(crate) fn new(values: &'a [f32], out: usize, input: usize) -> Self {
+        Self {
+            values,
+            rows: out,
+            cols: input,
+            layout: Layout::Interleaved,
+        }
     }
 
-    /// Transforms `[out][in][3][3]` for the gradient of the input: channels exchanged, taps turned.
-    pub(crate) fn flipped(weight: &[f32], out: usize, input: usize) -> Self {
-        Self::build(
-            input,
-            out,
-            |row, col| &weight[(col * input + row) * TAPS..][..TAPS],
-            true,
-        )
+    /// The weight `[out][in][3][3]` for the gradient of the input: channels exchanged, taps turned.
+    pub(crate) fn turned(values: &'a [f32], out: usize, input: usize) -> Self {
+        Self {
+            values,
+            rows: input,
+            cols: out,
+            layout: Layout::Turned,
+        }
     }
 
-    fn build<'a>(
-        rows: usize,
-        cols: usize,
-        taps: impl Fn(usize, usize) -> &'a [f32] + Sync + Send,
-        turned: bool,
-    ) -> Self {
-        let stride = point_stride(rows, cols);
-        let mut values = vec![0f32; PRODUCTS * stride];
-        let shared = SharedMut::new(&mut values);
+    /// Weights as [`Taps::planar`] returned them.
+    pub(crate) fn from_planar(values: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self {
+            values,
+            rows,
+            cols,
+            layout: Layout::Planar,
+        }
+    }
+
+    /// The weights rearranged to `[rows][9][cols]`.
+    pub(crate) fn planar(&self) -> Vec<f32> {
+        let mut planar = vec![0f32; self.values.len()];
+        for (row, target) in planar.chunks_exact_mut(self.cols * TAPS).enumerate() {
+            self.rearrange(row, target);
+        }
+        planar
+    }
+
+    /// Writes one row as `[9][cols]`.
+    fn rearrange(&self, row: usize, target: &mut [f32]) {
+        let (cols, turned) = (self.cols, self.layout == Layout::Turned);
+        for col in 0..cols {
+            let kernel = if turned {
+                col * self.rows + row
+            } else {
+                row * cols + col
+            };
+            let kernel = &self.values[kernel * TAPS..(kernel + 1) * TAPS];
+            for (tap, value) in kernel.iter().enumerate() {
+                target[if turned { TAPS - 1 - tap } else { tap } * cols + col] = *value;
+            }
+        }
+    }
+
+    /// Writes the values at the points of some rows, `[36][rows][cols]`, the points
+    /// `point_stride(rows, cols)` apart.
+    pub(super) fn transform(&self, rows: Range<usize>, points: &mut [f32]) {
+        let stride = point_stride(rows.len(), self.cols);
+        assert!(
+            points.len() >= PRODUCTS * stride,
+            "too little room for the points"
+        );
+        let rows_and_targets = SharedMut::new(points);
+        self.transform_into(rows.clone(), rows.start, stride, &rows_and_targets);
+    }
+
+    /// [`Taps::transform`] of all rows, shared among the threads.
+    pub(super) fn transform_all(&self, points: &mut [f32]) {
+        let stride = point_stride(self.rows, self.cols);
+        assert!(
+            points.len() >= PRODUCTS * stride,
+            "too little room for the points"
+        );
+        let points = SharedMut::new(points);
         let band = 16;
-        for_each(rows.div_ceil(band), |task| {
-            let rows = task * band..rows.min((task + 1) * band);
-            // SAFETY: tasks own rows.
-            dispatch(Forward {
-                taps: &taps,
-                turned,
-                rows,
-                cols,
-                stride,
-                out: shared.at(0),
-            });
+        for_each(self.rows.div_ceil(band), |task| {
+            let rows = task * band..self.rows.min((task + 1) * band);
+            self.transform_into(rows, 0, stride, &points);
         });
-        Self { values, rows, cols }
     }
 
-    /// The matrix `[rows][cols]` of one point, from row `first` on.
-    pub(super) fn point(&self, point: usize, first: usize) -> &[f32] {
-        let start = point * point_stride(self.rows, self.cols);
-        &self.values[start + first * self.cols..start + self.rows * self.cols]
+    /// The transform of some rows; row `first` is the first that `points` has room for.
+    fn transform_into(&self, rows: Range<usize>, first: usize, stride: usize, points: &SharedMut) {
+        let len = self.cols * TAPS;
+        with_scratch(len, |planar| {
+            for row in rows {
+                let taps = if self.layout == Layout::Planar {
+                    &self.values[row * len..(row + 1) * len]
+                } else {
+                    self.rearrange(row, planar);
+                    &*planar
+                };
+                let out = points.at((row - first) * self.cols);
+                dispatch(Forward {
+                    taps,
+                    cols: self.cols,
+                    stride,
+                    out,
+                });
+            }
+        });
     }
 }
 
@@ -73,66 +142,94 @@ pub(super) fn point_stride(rows: usize, cols: usize) -> usize {
     (rows * cols).next_multiple_of(16) + 16
 }
 
-/// The transform of some rows.
-struct Forward<'a, F> {
-    taps: &'a F,
-    turned: bool,
-    rows: std::ops::Range<usize>,
+/// The transform of one row, `[9][cols]`, to places `stride` apart, `cols` elements each.
+struct Forward<'a> {
+    taps: &'a [f32],
     cols: usize,
     stride: usize,
     out: *mut f32,
 }
 
-impl<'a, F: Fn(usize, usize) -> &'a [f32]> Kernel for Forward<'_, F> {
+impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        for row in self.rows.clone() {
-            for start in (0..self.cols).step_by(LANES) {
-                let count = LANES.min(self.cols - start);
-                let mut lanes = [[0f32; LANES]; TAPS];
-                for lane in 0..count {
-                    let taps = (self.taps)(row, start + lane);
-                    for (tap, values) in lanes.iter_mut().enumerate() {
-                        values[lane] = taps[if self.turned { TAPS - 1 - tap } else { tap }];
-                    }
-                }
-                let mut lines = [[l.splat(0.0); POINTS]; 3];
-                for (line, taps) in lines.iter_mut().zip(lanes.chunks_exact(3)) {
-                    let [a, b, c] = [taps[0].as_ptr(), taps[1].as_ptr(), taps[2].as_ptr()];
-                    // SAFETY: arrays of eight floats.
-                    *line = unsafe { transform::kernel3(l, [l.load(a), l.load(b), l.load(c)]) };
-                }
-                let [a, b, c] = &lines;
-                for j in 0..POINTS {
-                    let column = transform::kernel3(l, [a[j], b[j], c[j]]);
-                    for (i, v) in column.into_iter().enumerate() {
-                        let at = (i * POINTS + j) * self.stride + row * self.cols + start;
-                        // SAFETY: `count` elements of this task's row.
-                        unsafe { store_some(l, self.out.add(at), v, count) };
-                    }
+        let Self {
+            taps,
+            cols,
+            stride,
+            out,
+        } = self;
+        assert!(taps.len() == cols * TAPS, "nine planes of taps");
+        let whole = cols / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            // SAFETY: eight columns of each plane, and of this row at each point, from `start` on.
+            unsafe { forward_columns(l, taps.as_ptr().add(start), cols, out.add(start), stride) };
+        }
+        if whole < cols {
+            let rest = cols - whole;
+            let mut lanes = [[0f32; LANES]; TAPS];
+            for (lanes, plane) in lanes.iter_mut().zip(taps.chunks_exact(cols)) {
+                lanes[..rest].copy_from_slice(&plane[whole..]);
+            }
+            let mut points = [[0f32; LANES]; PRODUCTS];
+            let (from, to) = (lanes.as_ptr().cast(), points.as_mut_ptr().cast());
+            // SAFETY: planes and points of eight elements each.
+            unsafe { forward_columns(l, from, LANES, to, LANES) };
+            for (point, lanes) in points.iter().enumerate() {
+                for (col, value) in lanes.iter().enumerate().take(rest) {
+                    // SAFETY: the row's last columns.
+                    unsafe { *out.add(point * stride + whole + col) = *value };
                 }
             }
         }
     }
 }
 
-/// Stores the first `count` lanes.
+/// Eight kernels, their taps `plane` apart, to their points, `stride` apart.
 ///
 /// # Safety
-/// `to` must be valid for writing `count` floats.
+/// Nine times eight floats must be readable and 36 times eight writable there.
 #[inline(always)]
-unsafe fn store_some<L: Lanes>(l: L, to: *mut f32, v: L::V, count: usize) {
-    if count == LANES {
-        // SAFETY: eight floats, by this function's contract.
-        unsafe { l.store(to, v) };
-        return;
+unsafe fn forward_columns<L: Lanes>(
+    l: L,
+    taps: *const f32,
+    plane: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: by this function's contract.
+    let lines = unsafe {
+        [
+            line(l, taps, plane),
+            line(l, taps.add(3 * plane), plane),
+            line(l, taps.add(6 * plane), plane),
+        ]
+    };
+    let [a, b, c] = &lines;
+    for j in 0..POINTS {
+        let column = transform::kernel3(l, [a[j], b[j], c[j]]);
+        for (i, v) in column.into_iter().enumerate() {
+            // SAFETY: by this function's contract.
+            unsafe { l.store(out.add((i * POINTS + j) * stride), v) };
+        }
     }
-    let mut lanes = [0f32; LANES];
-    // SAFETY: eight floats here, `count` there.
-    unsafe {
-        l.store(lanes.as_mut_ptr(), v);
-        std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
-    }
+}
+
+/// One line of eight kernels at the points.
+///
+/// # Safety
+/// Eight floats must be readable at `taps` and at two further places, `plane` apart.
+#[inline(always)]
+unsafe fn line<L: Lanes>(l: L, taps: *const f32, plane: usize) -> [L::V; POINTS] {
+    // SAFETY: by this function's contract.
+    let taps = unsafe {
+        [
+            l.load(taps),
+            l.load(taps.add(plane)),
+            l.load(taps.add(2 * plane)),
+        ]
+    };
+    transform::kernel3(l, taps)
 }
 
 /// The gradient of 3x3 weights, `[rows][cols][3][3]`, from its products `[36][rows][cols]`.
@@ -196,5 +293,49 @@ impl Kernel for Backward<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_layout_gives_the_same_points() {
+        let (out, input) = (5, 11);
+        let values: Vec<f32> = (0..out * input * TAPS)
+            .map(|i| (i * 37 % 101) as f32)
+            .collect();
+        let points = |taps: Taps, rows: Range<usize>| {
+            let mut points = vec![0f32; PRODUCTS * point_stride(rows.len(), taps.cols)];
+            taps.transform(rows, &mut points);
+            points
+        };
+        let taps = Taps::new(&values, out, input);
+        let planar = taps.planar();
+        let expected = points(taps, 0..out);
+        assert_eq!(
+            points(Taps::from_planar(&planar, out, input), 0..out),
+            expected
+        );
+        let mut all = vec![0f32; expected.len()];
+        taps.transform_all(&mut all);
+        assert_eq!(all, expected);
+        let part = points(taps, 2..4);
+        let (part_stride, stride) = (point_stride(2, input), point_stride(out, input));
+        for point in 0..PRODUCTS {
+            let expected = &expected[point * stride + 2 * input..point * stride + 4 * input];
+            assert_eq!(&part[point * part_stride..][..2 * input], expected);
+        }
+        // Turned twice, and exchanged twice, is the weight itself.
+        let turned = Taps::turned(&values, out, input).planar();
+        let back: Vec<f32> = (0..out * input * TAPS)
+            .map(|i| {
+                let (row, col, tap) = (i / TAPS / input, i / TAPS % input, i % TAPS);
+                turned[(col * TAPS + TAPS - 1 - tap) * out + row]
+            })
+            .collect();
+        assert_eq!(back, values);
     }
 }
