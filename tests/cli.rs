@@ -1,0 +1,655 @@
+//! The program as scripts and people use it: the contract of its output, and what mistakes get told.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A small data set and a detector trained on it, made once for all tests.
+struct World {
+    folder: TempDir,
+}
+
+impl World {
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("cloth")
+    }
+
+    fn detector(&self) -> PathBuf {
+        self.folder.path().join("detector")
+    }
+}
+
+fn fastflow(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastflow"));
+    command
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env_remove("FASTFLOW_BACKBONES");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    fastflow(args).output().unwrap()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = run(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&succeed(args)).unwrap()
+}
+
+/// Fails with exit code 2, nothing on stdout, and one line of error holding every one of `words`.
+fn refuse(args: &[&str], words: &[&str]) {
+    let output = run(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
+    let lines: Vec<&str> = errors
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
+    assert!(
+        !lines.is_empty() && errors.lines().count() <= 2,
+        "{args:?}: {errors}"
+    );
+    for word in words {
+        assert!(
+            errors.contains(word),
+            "{args:?} should mention `{word}`: {errors}"
+        );
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn train_args<'a>(data: &'a str, out: &'a str, epochs: &'a str) -> Vec<&'a str> {
+    let start = ["train", "--data", data, "--out", out, "--epochs", epochs];
+    let rest = [
+        "--backbone",
+        "wavelet",
+        "--size",
+        "64",
+        "--batch",
+        "4",
+        "--json",
+    ];
+    [&start[..], &rest].concat()
+}
+
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let world = World {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let (data, detector) = (world.data(), world.detector());
+        let counts = [
+            "--train",
+            "14",
+            "--good",
+            "4",
+            "--defective",
+            "7",
+            "--size",
+            "96",
+        ];
+        succeed(&[&["data", "generate", "--out", text(&data)], &counts[..]].concat());
+        succeed(&train_args(text(&data), text(&detector), "3"));
+        world
+    })
+}
+
+#[test]
+fn evaluation_prints_one_json_object() {
+    let world = world();
+    let (data, detector) = (world.data(), world.detector());
+    let metrics = json(&["eval", text(&detector), "--data", text(&data), "--json"]);
+    for key in [
+        "image_auroc",
+        "pixel_auroc",
+        "aupro",
+        "image_ap",
+        "pixel_ap",
+        "image_f1_max",
+    ] {
+        let value = metrics[key].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&value), "{key} {value}");
+    }
+    assert_eq!(metrics["images"], 11);
+    // What training wrote into the artifact is what evaluation finds again.
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(detector.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["metrics"]["image_auroc"], metrics["image_auroc"]);
+    assert_eq!(config["metrics"]["pixel_auroc"], metrics["pixel_auroc"]);
+}
+
+#[test]
+fn inspection_prints_one_json_line_an_image_and_writes_overlays() {
+    let world = world();
+    let overlays = world.folder.path().join("overlays");
+    let (detector, images) = (world.detector(), world.data().join("test/good"));
+    let args = [
+        "infer",
+        text(&detector),
+        text(&images),
+        "--json",
+        "--out",
+        text(&overlays),
+    ];
+    let lines = succeed(&args);
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    for line in &lines {
+        assert!(line["score"].as_f64().unwrap().is_finite());
+        assert!(["ok", "defective"].contains(&line["verdict"].as_str().unwrap()));
+        let overlay = image::open(line["overlay"].as_str().unwrap()).unwrap();
+        assert_eq!((overlay.width(), overlay.height()), (96, 96));
+    }
+    // The same again, and with another number of threads: the same scores to the bit.
+    assert_eq!(
+        succeed(&args),
+        succeed(&[&args[..], &["--threads", "1"]].concat())
+    );
+}
+
+#[test]
+fn an_anomaly_can_set_the_exit_code() {
+    let world = world();
+    let (detector, image) = (world.detector(), world.data().join("test/good/000.png"));
+    let code = |threshold: &str| {
+        let args = ["infer", text(&detector), text(&image), "--fail-on-anomaly"];
+        let output = run(&[&args[..], &["--threshold", threshold]].concat());
+        output.status.code()
+    };
+    assert_eq!(code("-1e9"), Some(1));
+    assert_eq!(code("1e9"), Some(0));
+}
+
+#[test]
+fn features_are_written_as_safetensors() {
+    let world = world();
+    let out = world.folder.path().join("maps.safetensors");
+    let image = world.data().join("test/good/000.png");
+    succeed(&[
+        "features",
+        "--backbone",
+        "wavelet",
+        text(&image),
+        "-o",
+        text(&out),
+    ]);
+    let bytes = std::fs::read(&out).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("input").unwrap().shape(), [1, 3, 256, 256]);
+    assert_eq!(file.tensor("map.0").unwrap().shape()[2..], [64, 64]);
+    assert!(file.tensor("map.1").is_ok());
+}
+
+#[test]
+fn the_bench_prints_the_papers_columns() {
+    let args = [
+        "bench",
+        "--backbone",
+        "wavelet",
+        "--repeat",
+        "1",
+        "--train",
+        "--batch",
+        "2",
+        "--json",
+    ];
+    let timing = json(&args);
+    let keys = [
+        "preprocess",
+        "backbone",
+        "flow",
+        "map",
+        "whole",
+        "fps",
+        "train_step_ms",
+    ];
+    for key in keys.iter().chain(&["additional_ms", "additional_params"]) {
+        assert!(timing[key].as_f64().unwrap().is_finite(), "{key}: {timing}");
+    }
+    assert_eq!(timing["weights"], "embedded");
+}
+
+#[test]
+fn completions_are_printed_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(
+            succeed(&["completions", shell]).contains("fastflow"),
+            "{shell}"
+        );
+    }
+}
+
+/// A run killed at any moment goes on to the same files as one that was left alone.
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let data = world.data();
+    let options = ["--checkpoint-every", "0", "--views", "2", "--no-eval"];
+    let args = |out| [train_args(text(&data), out, "12"), options.to_vec()].concat();
+    succeed(&args(text(&whole)));
+
+    let mut child = fastflow(&args(text(&broken)))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let events = broken.join("run/events.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    // Well inside the second epoch, between two steps or within one.
+    while std::fs::read_to_string(&events)
+        .unwrap_or_default()
+        .matches("checkpoint")
+        .count()
+        < 4
+    {
+        assert!(Instant::now() < deadline, "no checkpoint appeared");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !broken.join("config.json").exists(),
+        "the run was over before it was killed"
+    );
+
+    succeed(&[args(text(&broken)), vec!["--resume"]].concat());
+    for file in ["model.safetensors", "config.json"] {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+        assert!(read(&whole) == read(&broken), "{file} differs");
+    }
+    let events = std::fs::read_to_string(&events).unwrap();
+    assert!(events.contains("\"event\":\"resume\""));
+    assert!(folder.path().join("whole/run/curve.svg").is_file());
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (world.data(), folder.path().join("run-it"));
+    let args = train_args(text(&data), text(&out), "1");
+    refuse(&[&args[..], &["--resume"]].concat(), &["nothing to resume"]);
+    succeed(&args);
+    refuse(
+        &[&args[..], &["--resume", "--seed", "9"]].concat(),
+        &["other settings"],
+    );
+    refuse(&args, &["holds a detector already"]);
+    // More epochs of the same run are no other settings.
+    succeed(&[&train_args(text(&data), text(&out), "2")[..], &["--resume"]].concat());
+}
+
+#[test]
+fn fine_tuning_starts_from_the_parent_and_a_flat_folder_is_enough() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for (i, entry) in std::fs::read_dir(world.data().join("train/good"))
+        .unwrap()
+        .enumerate()
+    {
+        std::fs::copy(entry.unwrap().path(), photos.join(format!("{i}.png"))).unwrap();
+    }
+    let (parent, tuned) = (world.detector(), folder.path().join("tuned"));
+    let args = [
+        "train",
+        "--data",
+        text(&photos),
+        "--from",
+        text(&parent),
+        "--out",
+        text(&tuned),
+    ];
+    let tuned_result = json(&[&args[..], &["--epochs", "1", "--batch", "4", "--json"]].concat());
+    let fresh = folder.path().join("fresh");
+    let fresh_result = json(&train_args(text(&photos), text(&fresh), "1"));
+    let nll = |result: &Value| result["held_out_nll"].as_f64().unwrap();
+    assert!(
+        nll(&tuned_result) < nll(&fresh_result),
+        "{tuned_result} {fresh_result}"
+    );
+    let read = |folder: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
+    };
+    assert_eq!(read(&tuned)["training"]["parent"], text(&parent));
+    assert_eq!(read(&tuned)["flow"], read(&parent)["flow"]);
+}
+
+#[test]
+fn a_last_fit_on_all_images_keeps_the_threshold() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, plain, last) = (
+        world.data(),
+        folder.path().join("plain"),
+        folder.path().join("final"),
+    );
+    succeed(
+        &[
+            &train_args(text(&data), text(&plain), "2")[..],
+            &["--no-eval"],
+        ]
+        .concat(),
+    );
+    succeed(
+        &[
+            &train_args(text(&data), text(&last), "2")[..],
+            &["--no-eval", "--final"],
+        ]
+        .concat(),
+    );
+    let read = |folder: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
+    };
+    let (plain, last) = (read(&plain), read(&last));
+    assert_eq!(
+        plain["calibration"]["threshold"],
+        last["calibration"]["threshold"]
+    );
+    assert_eq!(plain["training"]["held_out"], last["training"]["held_out"]);
+    assert_eq!(
+        (&plain["training"]["images"], &last["training"]["images"]),
+        (&10.into(), &14.into())
+    );
+    assert_ne!(plain["fixture_score"], last["fixture_score"]);
+}
+
+#[test]
+fn every_common_image_format_is_read() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let photo = image::open(world.data().join("test/good/000.png"))
+        .unwrap()
+        .to_rgb8();
+    let put = |name: &str, image: DynamicImage, format| {
+        image
+            .save_with_format(folder.path().join(name), format)
+            .unwrap();
+    };
+    put("a.png", photo.clone().into(), ImageFormat::Png);
+    put("b.jpg", photo.clone().into(), ImageFormat::Jpeg);
+    put("c.bmp", photo.clone().into(), ImageFormat::Bmp);
+    put("d.tiff", photo.clone().into(), ImageFormat::Tiff);
+    put("e.webp", photo.clone().into(), ImageFormat::WebP);
+    put(
+        "f-grey.png",
+        DynamicImage::ImageLuma8(DynamicImage::from(photo.clone()).to_luma8()),
+        ImageFormat::Png,
+    );
+    let deep = ImageBuffer::from_fn(96, 96, |x, y| Luma([(x * y * 7) as u16]));
+    put(
+        "g-16-bit.png",
+        DynamicImage::ImageLuma16(deep),
+        ImageFormat::Png,
+    );
+    let alpha = ImageBuffer::from_fn(96, 96, |x, y| {
+        let Rgb([r, g, b]) = *photo.get_pixel(x, y);
+        Rgba([r, g, b, 255])
+    });
+    put("h-alpha.png", alpha.into(), ImageFormat::Png);
+    let detector = world.detector();
+    let lines = succeed(&["infer", text(&detector), text(folder.path()), "--json"]);
+    let score = |name: &str| {
+        let lines = lines
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap());
+        let mut found = lines.filter(|l| l["image"].as_str().unwrap().ends_with(name));
+        found.next().unwrap()["score"].as_f64().unwrap()
+    };
+    for lossless in ["c.bmp", "d.tiff", "e.webp", "h-alpha.png"] {
+        assert_eq!(score(lossless), score("a.png"), "{lossless}");
+    }
+    assert_eq!(lines.lines().count(), 8);
+}
+
+#[test]
+fn bad_images_are_named() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let detector = world.detector();
+    let png = std::fs::read(world.data().join("test/good/000.png")).unwrap();
+    std::fs::write(at("truncated.png"), &png[..png.len() / 2]).unwrap();
+    std::fs::write(at("text.png"), "not an image").unwrap();
+    std::fs::write(at("empty.png"), "").unwrap();
+    GrayImage::new(1, 1).save(at("tiny.png")).unwrap();
+    std::fs::write(at("huge.png"), huge_png(60000)).unwrap();
+    for name in [
+        "truncated.png",
+        "text.png",
+        "empty.png",
+        "tiny.png",
+        "huge.png",
+        "missing.png",
+    ] {
+        refuse(&["infer", text(&detector), text(&at(name))], &[name]);
+    }
+    // One bad image of many: the others are inspected, the exit code still tells.
+    std::fs::write(at("good.png"), &png).unwrap();
+    let output = run(&[
+        "infer",
+        text(&detector),
+        text(&at("good.png")),
+        text(&at("text.png")),
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("good.png"));
+}
+
+/// The first bytes of a PNG that claims to have `side` x `side` pixels.
+fn huge_png(side: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image::RgbImage::new(8, 8)
+        .write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png)
+        .unwrap();
+    bytes[16..20].copy_from_slice(&side.to_be_bytes());
+    bytes[20..24].copy_from_slice(&side.to_be_bytes());
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for &byte in bytes {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 & (!(crc & 1)).wrapping_add(1));
+        }
+    }
+    !crc
+}
+
+#[test]
+fn bad_data_sets_are_named_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("empty")).unwrap();
+    std::fs::create_dir(at("few")).unwrap();
+    for i in 0..3 {
+        RgbImage::new(64, 64)
+            .save(at("few").join(format!("{i}.png")))
+            .unwrap();
+    }
+    std::fs::create_dir(at("broken")).unwrap();
+    for i in 0..6 {
+        RgbImage::new(64, 64)
+            .save(at("broken").join(format!("{i}.png")))
+            .unwrap();
+    }
+    std::fs::write(at("broken").join("3.png"), "no image").unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    let out = at("out");
+    let refused = |data: &str, words: &[&str]| {
+        refuse(&train_args(text(&at(data)), text(&out), "1"), words);
+        assert!(!out.join("config.json").exists() && !out.join("model.safetensors").exists());
+    };
+    refused("nowhere", &["nowhere"]);
+    refused("empty", &["empty", "image"]);
+    refused("few", &["few", "4"]);
+    refused("file", &["file"]);
+    refused("broken", &["3.png"]);
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let world = world();
+    let data = world.data();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let with = |extra: &[&str], words: &[&str]| {
+        let args = [train_args(text(&data), text(&out), "1"), extra.to_vec()].concat();
+        refuse(&args, words);
+    };
+    with(&["--learning-rate", "nan"], &["learning rate"]);
+    with(&["--device", "cuda:0"], &["cuda"]);
+    with(
+        &["--device", "gpu"],
+        &["--device gpu", "auto, cpu or cuda:N"],
+    );
+    with(&["--views", "1000"], &["views"]);
+    with(&["--false-alarm-rate", "2"], &["false-alarm rate"]);
+    with(&["--feature-memory=-1"], &["--feature-memory"]);
+    with(
+        &["--learning-rate", "1e30"],
+        &["the loss became", "last good state"],
+    );
+    let unknown = [
+        "train",
+        "--data",
+        text(&data),
+        "--out",
+        text(&out),
+        "--backbone",
+        "resnet19",
+    ];
+    refuse(&unknown, &["resnet19", "resnet18"]);
+    let weightless = [
+        "train",
+        "--data",
+        text(&data),
+        "--out",
+        text(&out),
+        "--backbone",
+        "resnet18",
+    ];
+    let mut command = fastflow(&weightless);
+    let output = command
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--backbone-weights"));
+}
+
+#[test]
+fn damaged_artifacts_are_named() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let image = world.data().join("test/good/000.png");
+    let config = std::fs::read_to_string(world.detector().join("config.json")).unwrap();
+    let model = std::fs::read(world.detector().join("model.safetensors")).unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    let refused = |config: &str, model: &[u8], words: &[&str]| {
+        std::fs::write(broken.join("config.json"), config).unwrap();
+        std::fs::write(broken.join("model.safetensors"), model).unwrap();
+        refuse(&["infer", text(&broken), text(&image)], words);
+    };
+    let edited = |from: &str, to: &str| {
+        assert!(config.contains(from), "{from}");
+        config.replacen(from, to, 1)
+    };
+    refused(
+        &edited("\"name\"", "\"surprise\": 1, \"name\""),
+        &model,
+        &["config.json", "surprise"],
+    );
+    refused(
+        &edited("\"schema_version\": 1", "\"schema_version\": 99"),
+        &model,
+        &["schema_version"],
+    );
+    refused(
+        &edited("\"steps\": 8", "\"steps\": 4000000000"),
+        &model,
+        &["steps"],
+    );
+    refused(
+        &edited("\"height\": 64", "\"height\": 4000000000"),
+        &model,
+        &["config.json", "height"],
+    );
+    refused(
+        &edited("\"clamp\": 2.0", "\"clamp\": 1e999"),
+        &model,
+        &["config.json"],
+    );
+    refused(
+        &edited("\"clamp\": 2.0", "\"clamp\": NaN"),
+        &model,
+        &["config.json"],
+    );
+    refused("{", &model, &["config.json"]);
+    refused(&config, &model[..model.len() / 2], &["model.safetensors"]);
+    refused(&config, b"not safetensors at all", &["model.safetensors"]);
+    refused(&config, &foreign_model(), &["model.safetensors"]);
+    refuse(
+        &["infer", text(folder.path()), text(&image)],
+        &["config.json"],
+    );
+    refuse(
+        &["infer", "no-such-detector-anywhere/", text(&image)],
+        &["no-such-detector-anywhere"],
+    );
+}
+
+/// A safetensors file, but somebody else's.
+fn foreign_model() -> Vec<u8> {
+    let tensor = candle_core::Tensor::zeros(4, candle_core::DType::F32, &candle_core::Device::Cpu);
+    safetensors::serialize([("layer1.weight", tensor.unwrap())], None).unwrap()
+}
+
+/// A file-size limit stands for a full disk: one line of error, and no half-written artifact.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing_half_written() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (world.data(), folder.path().join("out"));
+    let args = [train_args(text(&data), text(&out), "1"), vec!["--no-eval"]].concat();
+    let script = "ulimit -f 64; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_fastflow")])
+        .args(args);
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("limit on file sizes"), "{errors}");
+    assert!(!out.join("config.json").exists() && !out.join("model.safetensors").exists());
+    assert!(!out.join("run/checkpoint.safetensors").exists());
+}
