@@ -1,6 +1,6 @@
 //! `fastflow train`: a folder of photos becomes a detector.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,7 +8,7 @@ use candle_fastflow::{
     datasets::{self, Dataset},
     detector::{AugmentationRecord, Detector, ImageScore},
     evaluation,
-    flow::{FeatureNorm, FlowConfig, MapKind, Preset},
+    flow::{FeatureNorm, FlowConfig, Kernels, MapKind, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Origin, Progress, RUN_FOLDER, TrainConfig, Trained, Trainer},
 };
@@ -45,9 +45,8 @@ pub struct Args {
     /// paper, or anomalib (the settings of the public ports)
     #[arg(long, value_enum, default_value = "paper")]
     preset: PresetArg,
-    /// What is done to the features before the flow; the preset's by default
-    #[arg(long, value_enum, conflicts_with = "from")]
-    norm: Option<NormArg>,
+    #[command(flatten)]
+    flow: FlowArgs,
     /// Passes over the photos
     #[arg(long, value_name = "N", default_value_t = TrainConfig::DEFAULT_EPOCHS)]
     epochs: usize,
@@ -117,6 +116,47 @@ impl From<NormArg> for FeatureNorm {
             NormArg::LayerNorm => FeatureNorm::LayerNorm,
             NormArg::LayerNormAffine => FeatureNorm::LayerNormAffine,
         }
+    }
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Flow (the preset's by default)")]
+struct FlowArgs {
+    /// What is done to the features before the first step
+    #[arg(long, value_enum, conflicts_with = "from")]
+    norm: Option<NormArg>,
+    /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
+    #[arg(long, value_enum, conflicts_with = "from")]
+    kernels: Option<KernelsArg>,
+    /// Coupling steps a scale
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    steps: Option<usize>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum KernelsArg {
+    #[value(name = "3-1")]
+    Alternating,
+    #[value(name = "3-3")]
+    Three,
+}
+
+impl FlowArgs {
+    /// The preset's flow with what was given in its place; none where nothing was.
+    fn apply(&self, preset: FlowConfig) -> Option<FlowConfig> {
+        if self.norm.is_none() && self.kernels.is_none() && self.steps.is_none() {
+            return None;
+        }
+        let kernels = self.kernels.map(|kernels| match kernels {
+            KernelsArg::Alternating => Kernels::Alternating,
+            KernelsArg::Three => Kernels::Three,
+        });
+        Some(FlowConfig {
+            norm: self.norm.map_or(preset.norm, FeatureNorm::from),
+            kernels: kernels.unwrap_or(preset.kernels),
+            steps: self.steps.unwrap_or(preset.steps),
+            ..preset
+        })
     }
 }
 
@@ -246,18 +286,10 @@ fn origin(
             ..default
         });
     }
-    if let Some(norm) = args.norm {
-        let input = config
-            .preprocessing
-            .as_ref()
-            .unwrap_or(&backbone.info().preprocessing);
-        let shapes = backbone.shapes(input.height, input.width)?;
-        let flow = FlowConfig::preset(config.preset, &record.id, &shapes)?;
-        config.flow = Some(FlowConfig {
-            norm: norm.into(),
-            ..flow
-        });
-    }
+    let input = config.preprocessing.as_ref().unwrap_or(&backbone.info().preprocessing);
+    input.validate(Path::new("--size"))?;
+    let shapes = backbone.shapes(input.height, input.width)?;
+    config.flow = args.flow.apply(FlowConfig::preset(config.preset, &record.id, &shapes)?);
     Ok((Origin::Scratch { backbone, record }, config))
 }
 
