@@ -13,6 +13,8 @@ mod backward;
 mod forward;
 mod inverse;
 mod permutation;
+#[cfg(test)]
+mod tests;
 
 pub use backward::{CouplingGradients, LogDetGradient, backward};
 pub use forward::forward;
