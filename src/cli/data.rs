@@ -54,6 +54,9 @@ struct GenerateArgs {
     /// The seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// Only write the few JPEG samples that the program comes with, flat
+    #[arg(long, conflicts_with_all = ["train", "good", "defective", "size", "seed"])]
+    samples: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -89,6 +92,10 @@ fn generate(args: GenerateArgs) -> anyhow::Result<()> {
         defective: args.defective,
         size: args.size,
     };
-    GeneratedProduct::write(&args.out, &options)?;
+    if args.samples {
+        GeneratedProduct::write_samples(&args.out)?;
+    } else {
+        GeneratedProduct::write(&args.out, &options)?;
+    }
     common::print_line(format!("written to {}", args.out.display()))
 }

@@ -1,13 +1,13 @@
 //! Generated photos as files.
 
-use std::{fs, io::Cursor, path::Path};
+use std::{fs, path::Path};
 
-use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
+use image::DynamicImage;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{DefectKind, GeneratedProduct, Split};
-use crate::{Error, Result, files};
+use crate::{Error, Result, files, imaging};
 
 /// Seed of the bundled samples; training and test sets use others.
 const SAMPLES_SEED: u64 = 20_260;
@@ -121,7 +121,10 @@ pub(super) fn samples(folder: &Path) -> Result<Vec<String>> {
     make(folder)?;
     good.chain(defective)
         .map(|(name, image)| {
-            files::write_bytes(folder.join(&name), &jpeg(&image)?)?;
+            files::write_bytes(
+                folder.join(&name),
+                &imaging::encode_jpeg(&image, SAMPLES_QUALITY)?,
+            )?;
             Ok(name)
         })
         .collect()
@@ -132,7 +135,7 @@ fn good(product: &GeneratedProduct, split: Split, count: usize, folder: &Path) -
     (0..count).into_par_iter().try_for_each(|index| {
         write_png(
             &folder.join(format!("{index:03}.png")),
-            product.good(split, index).into(),
+            &product.good(split, index).into(),
         )
     })
 }
@@ -146,7 +149,7 @@ fn defective(product: &GeneratedProduct, index: usize, root: &Path) -> Result<Ge
     for (path, picture) in [(&image, photo.image.into()), (&mask, photo.mask.into())] {
         let path = root.join(path);
         make(path.parent().unwrap_or(root))?;
-        write_png(&path, picture)?;
+        write_png(&path, &picture)?;
     }
     Ok(GeneratedDefect {
         image,
@@ -161,21 +164,6 @@ fn make(folder: &Path) -> Result<()> {
 }
 
 /// Plainly written: the whole folder is renamed into place afterwards.
-fn write_png(path: &Path, image: DynamicImage) -> Result<()> {
-    let mut bytes = Cursor::new(Vec::new());
-    image
-        .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|why| Error::Image {
-            path: path.into(),
-            reason: why.to_string(),
-        })?;
-    fs::write(path, bytes.into_inner()).map_err(Error::io(path))
-}
-
-fn jpeg(image: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    image
-        .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, SAMPLES_QUALITY))
-        .map_err(|why| Error::Invalid(format!("JPEG: {why}")))?;
-    Ok(bytes)
+fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
+    fs::write(path, imaging::encode_png(image)?).map_err(Error::io(path))
 }
