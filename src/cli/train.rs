@@ -286,10 +286,15 @@ fn origin(
             ..default
         });
     }
-    let input = config.preprocessing.as_ref().unwrap_or(&backbone.info().preprocessing);
+    let input = config
+        .preprocessing
+        .as_ref()
+        .unwrap_or(&backbone.info().preprocessing);
     input.validate(Path::new("--size"))?;
     let shapes = backbone.shapes(input.height, input.width)?;
-    config.flow = args.flow.apply(FlowConfig::preset(config.preset, &record.id, &shapes)?);
+    config.flow = args
+        .flow
+        .apply(FlowConfig::preset(config.preset, &record.id, &shapes)?);
     Ok((Origin::Scratch { backbone, record }, config))
 }
 

@@ -1,0 +1,95 @@
+//! The detector that comes with the crate does what its card says.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use candle_fastflow::{
+    datasets::{
+        self,
+        generated::{GenerateOptions, GeneratedProduct},
+    },
+    detector::{Detector, LoadOptions, Verdict},
+    evaluation::{Options, evaluate},
+    imaging,
+};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn detector() -> Detector {
+    Detector::load(&examples().join("fabric-detector"), &LoadOptions::default()).unwrap()
+}
+
+#[test]
+fn it_finds_the_defects_in_the_bundled_photos() {
+    let detector = detector();
+    detector.verify().unwrap();
+    let photos = imaging::list_images(&examples().join("images")).unwrap();
+    assert!(photos.len() >= 6);
+    for path in photos {
+        let good = path
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("good");
+        let prediction = detector.predict(&imaging::decode(&path).unwrap()).unwrap();
+        let expected = if good {
+            Verdict::Ok
+        } else {
+            Verdict::Defective
+        };
+        assert_eq!(
+            prediction.verdict,
+            Some(expected),
+            "{} scores {}",
+            path.display(),
+            prediction.score
+        );
+    }
+}
+
+#[test]
+fn its_card_shows_what_its_config_carries_and_it_is_small() {
+    let folder = examples().join("fabric-detector");
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let metrics = detector().config().metrics.clone();
+    for (name, row) in [
+        ("image_auroc", "image AUROC"),
+        ("pixel_auroc", "pixel AUROC"),
+    ] {
+        assert!(metrics[name] >= 0.95, "{name} {}", metrics[name]);
+        assert!(
+            card.contains(&format!("| {row} | {:.4} |", metrics[name])),
+            "{row}"
+        );
+    }
+    let bytes = std::fs::metadata(folder.join("model.safetensors"))
+        .unwrap()
+        .len();
+    assert!(bytes < 3 << 20, "{bytes} bytes");
+}
+
+/// Cloth from another seed than any that was used to make it.
+#[test]
+fn it_keeps_its_figures_on_new_cloth() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("cloth");
+    let options = GenerateOptions {
+        seed: 77,
+        train: 4,
+        good: 14,
+        defective: 14,
+        size: 256,
+    };
+    GeneratedProduct::write(&data, &options).unwrap();
+    let dataset = datasets::open(&data).unwrap();
+    let evaluation = evaluate(&detector(), &dataset, Options::default(), &mut |_, _| {}).unwrap();
+    assert!(
+        evaluation.metrics.image_auroc >= 0.95,
+        "{}",
+        evaluation.metrics.image_auroc
+    );
+    assert!(evaluation.metrics.pixel_auroc.unwrap() >= 0.95);
+}
