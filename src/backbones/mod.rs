@@ -9,6 +9,7 @@ pub mod wavelet;
 mod weights;
 
 use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
 
 pub use registry::{info, list, load, load_random, needs_weights, resolve_id};
 pub use weights::Weights;
@@ -79,4 +80,18 @@ fn check_images(images: &Tensor) -> Result<(usize, usize, usize)> {
             found: format!("{:?} of {:?}", images.dims(), images.dtype()),
         }),
     }
+}
+
+/// Feature maps `[1, C, H, W]`, finest first, of one photo.
+///
+/// # Errors
+/// When the photo cannot be preprocessed or the backbone refuses the input size.
+pub fn image_features(
+    backbone: &dyn Backbone,
+    preprocessing: &Preprocessing,
+    device: &Device,
+    image: &RgbImage,
+) -> Result<Vec<Tensor>> {
+    let input = preprocessing.to_tensor(image, device)?;
+    backbone.features(&input)
 }

@@ -19,7 +19,11 @@ pub use config::{
 pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 
-use crate::{Error, Result, backbones::Backbone, features::image_features, flow::FastFlow};
+use crate::{
+    Error, Result,
+    backbones::{Backbone, image_features},
+    flow::FastFlow,
+};
 
 /// A verdict about one photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -4,13 +4,12 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use image::RgbImage;
 use rayon::prelude::*;
 
 use super::store::{FeatureStore, FeatureWriter};
 use crate::{
     Result,
-    backbones::Backbone,
+    backbones::{Backbone, image_features},
     datasets::Sample,
     imaging::{Preprocessing, View},
 };
@@ -41,20 +40,6 @@ pub struct Extraction<'a> {
 /// Images in flight: enough to keep every core busy, few enough to bound memory.
 fn wave() -> usize {
     4 * rayon::current_num_threads()
-}
-
-/// Feature maps `[1, C, H, W]`, finest first, of one photo.
-///
-/// # Errors
-/// When the photo cannot be preprocessed or the backbone refuses the input size.
-pub fn image_features(
-    backbone: &dyn Backbone,
-    preprocessing: &Preprocessing,
-    device: &Device,
-    image: &RgbImage,
-) -> Result<Vec<Tensor>> {
-    let input = preprocessing.to_tensor(image, device)?;
-    backbone.features(&input)
 }
 
 /// Features of every job, in order. `progress` hears (done, total).

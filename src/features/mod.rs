@@ -4,5 +4,5 @@
 mod extract;
 mod store;
 
-pub use extract::{Extraction, Job, extract, image_features};
+pub use extract::{Extraction, Job, extract};
 pub use store::{FeatureStore, FeatureWriter};
