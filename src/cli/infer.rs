@@ -1,6 +1,6 @@
 //! `fastflow infer`: look at photos.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_fastflow::{
@@ -43,7 +43,7 @@ pub struct Args {
 /// One line of `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
-    image: &'a std::path::Path,
+    image: &'a Path,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     };
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
     for chunk in jobs.chunks(wave) {
-        let inspect = |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, &args.out);
+        let inspect = |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, args.out.as_deref());
         let results: Vec<_> = match chunk {
             [one] => vec![inspect(one)],
             many => many.par_iter().map(inspect).collect(),
@@ -125,9 +125,9 @@ fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn inspect(
     detector: &Detector,
-    path: &PathBuf,
-    overlay: &PathBuf,
-    out: &Option<PathBuf>,
+    path: &Path,
+    overlay: &Path,
+    out: Option<&Path>,
 ) -> candle_fastflow::Result<(Prediction, Option<PathBuf>)> {
     let image = imaging::decode(path)?;
     let prediction = detector.predict(&image)?;
@@ -160,7 +160,7 @@ fn write_overlay(
 
 fn show(
     args: &Args,
-    image: &std::path::Path,
+    image: &Path,
     prediction: &Prediction,
     overlay: Option<PathBuf>,
 ) -> anyhow::Result<()> {

@@ -38,7 +38,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Learn a detector from photos of good products
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Measure a detector on a labelled test set
     Eval(eval::Args),
     /// Inspect photos
@@ -66,7 +66,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         .with_target(false)
         .init();
     match cli.verb {
-        Verb::Train(args) => train::run(args),
+        Verb::Train(args) => train::run(*args),
         Verb::Eval(args) => eval::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Features(args) => features::run(args),

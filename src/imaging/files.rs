@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
 
-/// Whether a file's name ends like an image's that [`super::decode`] reads. Hidden files are none
+/// Whether a file's name ends like an image's that [`super::decode()`] reads. Hidden files are none
 /// (some systems leave `._photo.png` beside `photo.png`).
 pub fn is_image_file(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or(".");

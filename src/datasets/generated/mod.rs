@@ -1,9 +1,9 @@
 //! A product of our own, photographed as often as needed: a woven cloth, good and defective.
 //!
 //! It is what the bundled detector is trained on and what tests and first steps use where no real data
-//! set is at hand. A cloth is modelled as yarns that cross ([`fabric`]), a defect as a change to them or
-//! as something on them ([`defect`], [`surface`]), and every photo has its own pose, light and noise
-//! ([`camera`]). The same seed gives the same pictures.
+//! set is at hand. A cloth is modelled as yarns that cross (`fabric`), a defect as a change to them or
+//! as something on them (`defect`, `surface`), and every photo has its own pose, light and noise
+//! (`camera`). The same seed gives the same pictures.
 
 use std::path::Path;
 

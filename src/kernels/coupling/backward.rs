@@ -1,4 +1,4 @@
-//! Gradients of [`super::forward`], in one pass: everything it needs is recomputed from its inputs.
+//! Gradients of [`super::forward()`], in one pass: everything it needs is recomputed from its inputs.
 
 use candle_core::{
     CpuStorage, CustomOp3, InplaceOp2, Layout, Result as CandleResult, Shape, Tensor,
@@ -84,7 +84,7 @@ impl InplaceOp2 for Accumulate {
     }
 }
 
-/// Gradients of [`super::forward`] at the same inputs, given those of its outputs.
+/// Gradients of [`super::forward()`] at the same inputs, given those of its outputs.
 ///
 /// # Errors
 /// When shapes or types do not fit.
