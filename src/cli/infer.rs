@@ -74,7 +74,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     };
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
     for chunk in jobs.chunks(wave) {
-        let inspect = |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, args.out.as_deref());
+        let inspect =
+            |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, args.out.as_deref());
         let results: Vec<_> = match chunk {
             [one] => vec![inspect(one)],
             many => many.par_iter().map(inspect).collect(),
@@ -85,6 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                     defective += usize::from(prediction.verdict == Some(Verdict::Defective));
                     bar.suspend(|| show(&args, image, &prediction, overlay))?;
                 }
+                Err(error) if images.len() == 1 => return Err(error.into()),
                 Err(error) => {
                     failed += 1;
                     bar.suspend(|| eprintln!("error: {error}"));
