@@ -10,7 +10,7 @@ use plotters::{
 
 use crate::{Error, Result, files};
 
-const SIZE: (u32, u32) = (640, 420);
+const SIZE: (u32, u32) = (520, 360);
 const BINS: usize = 40;
 /// Points nearer than this share of the chart to the one before are not drawn.
 const FINEST: f64 = 1.0 / 1500.0;
@@ -164,20 +164,26 @@ impl Chart {
         }
         let mut plot = ChartBuilder::on(area)
             .margin(12)
-            .caption(&self.title, ("sans-serif", 20))
-            .x_label_area_size(44)
-            .y_label_area_size(62)
+            .caption(&self.title, ("sans-serif", 23))
+            .x_label_area_size(46)
+            .y_label_area_size(66)
             .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
         plot.configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(RGBColor(232, 232, 232))
             .axis_style(RGBColor(130, 130, 130))
-            .label_style(("sans-serif", 14))
-            .axis_desc_style(("sans-serif", 15))
+            .label_style(("sans-serif", 17))
+            .axis_desc_style(("sans-serif", 18))
             .x_desc(&self.axes[0])
             .y_desc(&self.axes[1])
             .x_label_formatter(&|value| tick(*value, x))
-            .y_label_formatter(&|value| tick(*value, y))
+            .y_label_formatter(&|value| {
+                if self.filled {
+                    format!("{value:.0}")
+                } else {
+                    tick(*value, y)
+                }
+            })
             .draw()?;
         if self.diagonal {
             plot.draw_series(LineSeries::new(
@@ -195,14 +201,14 @@ impl Chart {
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
         plot.configure_series_labels()
-            .position(if self.diagonal {
+            .position(if self.ranges[1].is_some() {
                 SeriesLabelPosition::LowerRight
             } else {
                 SeriesLabelPosition::UpperRight
             })
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(200, 200, 200))
-            .label_font(("sans-serif", 14))
+            .label_font(("sans-serif", 17))
             .draw()?;
         Ok(())
     }
