@@ -7,7 +7,11 @@ mod formula;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use candle_fastflow::backbones::{self, Backbone};
+use candle_fastflow::backbones::{
+    self, Backbone, Weights,
+    cait::{self, Cait},
+    vit::{self, Vit},
+};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/backbones");
 
@@ -51,6 +55,21 @@ fn formula_weights(arch: &str, dir: &Path) -> PathBuf {
     path
 }
 
+/// One image of `pixel(x, y)`, normalised as for ImageNet.
+fn normalised(height: u32, width: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> Tensor {
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let mut values = Vec::new();
+    for channel in 0..3 {
+        for y in 0..height {
+            let value = |x| f64::from(pixel(x, y)[channel]) / 255.0;
+            let row = (0..width).map(value);
+            values.extend(row.map(|value| ((value - mean[channel]) / std[channel]) as f32));
+        }
+    }
+    let shape = (1, 3, height as usize, width as usize);
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
 #[test]
 fn resnets_equal_timm() {
     let values = formula::uniform("input", 2 * 3 * 64 * 48);
@@ -64,6 +83,67 @@ fn resnets_equal_timm() {
     }
 }
 
+/// Checks a transformer at its own input size and at another, whose position embedding is resampled.
+fn assert_transformer(
+    name: &str,
+    sizes: [(usize, usize); 2],
+    build: impl Fn(&Weights) -> Box<dyn Backbone>,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = formula_weights(name, dir.path());
+    let backbone = build(&Weights::open(&path, &Device::Cpu).unwrap());
+    for (height, width) in sizes {
+        let name = format!("{name}.{height}x{width}");
+        let values = formula::uniform(&name, 2 * 3 * height * width);
+        let values: Vec<f32> = values.iter().map(|u| (2.0 * u - 1.0) as f32).collect();
+        let images = Tensor::from_vec(values, (2, 3, height, width), &Device::Cpu).unwrap();
+        assert_maps(&*backbone, &images, &name, 2e-4);
+        let cut = images.narrow(2, 0, height - 1).unwrap();
+        let error = backbone.features(&cut).unwrap_err().to_string();
+        assert!(error.contains("divides, found"), "{error}");
+    }
+}
+
+#[test]
+fn vision_transformers_equal_timm() {
+    let info = || backbones::info("deit_tiny_patch16_224").unwrap();
+    for (name, patch, grid, distilled, layer_scale) in [
+        ("vit", 4, 6, false, false),
+        ("vit_distilled", 4, 6, true, false),
+        ("vit_dinov2", 7, 9, false, true),
+    ] {
+        let config = vit::Config {
+            patch,
+            grid,
+            width: 32,
+            heads: 2,
+            tap: 2,
+            distilled,
+            layer_scale,
+        };
+        let own = patch * grid;
+        let sizes = [(own, own), (own - patch, own + 2 * patch)];
+        assert_transformer(name, sizes, |weights| {
+            Box::new(Vit::new(info(), &config, weights).unwrap())
+        });
+    }
+}
+
+#[test]
+fn cait_equals_timm() {
+    let info = || backbones::info("cait_xxs24_224").unwrap();
+    let config = cait::Config {
+        grid: 4,
+        width: 48,
+        heads: 4,
+        tap: 2,
+    };
+    let sizes = [(64, 64), (48, 96)];
+    assert_transformer("cait", sizes, |weights| {
+        Box::new(Cait::new(info(), &config, weights).unwrap())
+    });
+}
+
 #[test]
 fn the_real_resnet18_equals_timm_on_a_screw() {
     let shared = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"));
@@ -74,18 +154,54 @@ fn the_real_resnet18_equals_timm_on_a_screw() {
         return;
     }
     let grey = image::open(photo).unwrap().into_luma8();
-    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    let mut values = Vec::new();
-    for channel in 0..3 {
-        for y in (0..512).step_by(2) {
-            let pixel = |x| f64::from(grey.get_pixel(x, y).0[0]) / 255.0;
-            let row = (0..512).step_by(2).map(pixel);
-            values.extend(row.map(|value| ((value - mean[channel]) / std[channel]) as f32));
-        }
-    }
-    let image = Tensor::from_vec(values, (1, 3, 256, 256), &Device::Cpu).unwrap();
+    let image = normalised(256, 256, |x, y| [grey.get_pixel(2 * x, 2 * y).0[0]; 3]);
     let backbone = backbones::load("resnet18", Some(&weights), &Device::Cpu).unwrap();
     assert_maps(&*backbone, &image, "screw", 1e-4);
+}
+
+/// scikit-image's `chelsea` (CC0), squeezed to 224x224; make.py wrote the file.
+#[test]
+fn the_real_deit_tiny_sees_a_cat() {
+    let weights = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"))
+        .join("weights/deit_tiny_patch16_224.fb_in1k/model.safetensors");
+    if !weights.exists() {
+        eprintln!("skipped: ../shared is absent");
+        return;
+    }
+    let photo = image::open(format!("{FIXTURES}/chelsea.jpg"))
+        .unwrap()
+        .into_rgb8();
+    let images = normalised(224, 224, |x, y| photo.get_pixel(x, y).0);
+    let config = vit::Config {
+        patch: 16,
+        grid: 14,
+        width: 192,
+        heads: 3,
+        tap: 11,
+        distilled: false,
+        layer_scale: false,
+    };
+    let info = backbones::info("deit_tiny_patch16_224").unwrap();
+    let weights = Weights::open(&weights, &Device::Cpu).unwrap();
+    let tokens = Vit::new(info, &config, &weights)
+        .unwrap()
+        .tokens(&images)
+        .unwrap();
+    let class = tokens.get(0).unwrap().narrow(0, 0, 1).unwrap();
+    let head = weights.tensor("head.weight", &[1000, 192]).unwrap();
+    let bias = weights.tensor("head.bias", &[1000]).unwrap();
+    let logits = class
+        .matmul(&head.t().unwrap())
+        .unwrap()
+        .broadcast_add(&bias)
+        .unwrap();
+    let probabilities = candle_nn::ops::softmax(&logits, 1).unwrap();
+    let probabilities: Vec<f32> = probabilities.flatten_all().unwrap().to_vec1().unwrap();
+    // Egyptian cat, tabby, tiger cat: as timm says of this file
+    for (class, expected) in [(285, 0.3094), (281, 0.2802), (282, 0.1891)] {
+        let found = probabilities[class];
+        assert!((found - expected).abs() < 0.005, "class {class}: {found}");
+    }
 }
 
 #[test]

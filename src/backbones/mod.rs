@@ -3,8 +3,16 @@
 //! [`list`] says what there is, [`load`] opens one from a safetensors file. Ids are timm's `arch.tag`:
 //! any tag of a known architecture loads, a bare architecture means the tag that the project has tested.
 
+pub mod cait;
+mod catalogue;
+mod dense;
+#[cfg(feature = "transformers")]
+pub mod eva;
+mod positions;
 mod registry;
 pub mod resnet;
+mod transformer;
+pub mod vit;
 pub mod wavelet;
 mod weights;
 

@@ -1,4 +1,4 @@
-//! Every backbone as a row of data, and the one match that builds it.
+//! From an id to a backbone: the one match that builds it.
 
 use std::path::Path;
 
@@ -6,70 +6,14 @@ use candle_core::Device;
 
 use super::{
     Backbone, BackboneInfo, Family,
-    resnet::{self, BlockKind, ResNet},
+    cait::{self, Cait},
+    catalogue::{Network, ROWS, Row, UNKNOWN_LICENCE},
+    resnet::ResNet,
+    vit::{self, Vit},
     wavelet::Wavelet,
     weights::Weights,
 };
 use crate::{Error, Result, imaging::Preprocessing};
-
-/// One architecture with the weights that exist for it.
-struct Row {
-    arch: &'static str,
-    /// Height and width of the default input.
-    size: usize,
-    /// timm's tags and their licences; the first is the project's default. Empty: no weights.
-    tags: &'static [(&'static str, &'static str)],
-    network: Network,
-}
-
-/// What to build.
-enum Network {
-    ResNet(resnet::Config),
-    Wavelet,
-}
-
-const APACHE: &str = "Apache-2.0";
-const BSD: &str = "BSD-3-Clause";
-const NON_COMMERCIAL: &str = "CC-BY-NC-4.0";
-/// SPDX's word for "not known".
-const UNKNOWN_LICENCE: &str = "NOASSERTION";
-
-static ROWS: &[Row] = &[
-    Row {
-        arch: "wavelet",
-        size: 256,
-        tags: &[],
-        network: Network::Wavelet,
-    },
-    Row {
-        arch: "resnet18",
-        size: 256,
-        tags: &[
-            ("tv_in1k", BSD),
-            ("a1_in1k", APACHE),
-            ("a2_in1k", APACHE),
-            ("a3_in1k", APACHE),
-            ("gluon_in1k", APACHE),
-            ("fb_ssl_yfcc100m_ft_in1k", NON_COMMERCIAL),
-            ("fb_swsl_ig1b_ft_in1k", NON_COMMERCIAL),
-        ],
-        network: Network::ResNet(resnet::Config {
-            block: BlockKind::Basic,
-            layers: [2, 2, 2],
-            base_width: 64,
-        }),
-    },
-    Row {
-        arch: "wide_resnet50_2",
-        size: 256,
-        tags: &[("racm_in1k", APACHE), ("tv_in1k", BSD), ("tv2_in1k", BSD)],
-        network: Network::ResNet(resnet::Config {
-            block: BlockKind::Bottleneck,
-            layers: [3, 4, 6],
-            base_width: 128,
-        }),
-    },
-];
 
 /// Opens the backbone `id`; `weights` is a safetensors file with timm's tensor names, and may be none only
 /// where [`needs_weights`] says so.
@@ -165,15 +109,37 @@ impl Row {
         };
         Ok(match &self.network {
             Network::ResNet(config) => Box::new(ResNet::new(info, config, &weights()?)?),
+            Network::Vit(config) => Box::new(Vit::new(info, config, &weights()?)?),
+            Network::Cait(config) => Box::new(Cait::new(info, config, &weights()?)?),
+            Network::Eva { width, tap } => eva(info, *width, *tap, &weights()?)?,
             Network::Wavelet => Box::new(Wavelet::new(info, device)),
         })
     }
+}
+
+#[cfg(feature = "transformers")]
+fn eva(
+    info: BackboneInfo,
+    width: usize,
+    tap: usize,
+    weights: &Weights,
+) -> Result<Box<dyn Backbone>> {
+    Ok(Box::new(super::eva::Eva::new(info, width, tap, weights)?))
+}
+
+#[cfg(not(feature = "transformers"))]
+fn eva(info: BackboneInfo, _: usize, _: usize, _: &Weights) -> Result<Box<dyn Backbone>> {
+    Err(Error::Invalid(format!(
+        "backbone `{}` is in builds with the feature `transformers` only: cargo install --path . --features transformers",
+        info.id
+    )))
 }
 
 impl Network {
     fn family(&self) -> Family {
         match self {
             Network::ResNet(_) => Family::ResNet,
+            Network::Vit(_) | Network::Cait(_) | Network::Eva { .. } => Family::Vit,
             Network::Wavelet => Family::Wavelet,
         }
     }
@@ -193,6 +159,10 @@ impl Network {
     fn tap(&self) -> String {
         match self {
             Network::ResNet(_) => "stages 1-3".into(),
+            Network::Vit(vit::Config { tap, .. }) | Network::Cait(cait::Config { tap, .. }) => {
+                format!("block {tap} (from 0), final norm")
+            }
+            Network::Eva { tap, .. } => format!("block {tap} (from 0)"),
             Network::Wavelet => "strides 4, 8, 16".into(),
         }
     }
@@ -248,7 +218,7 @@ mod tests {
     #[test]
     fn any_tag_of_a_known_architecture_is_accepted() {
         let known = info("resnet18.a1_in1k").unwrap();
-        assert_eq!((known.licence, known.arch), (APACHE, "resnet18"));
+        assert_eq!((known.licence, known.arch), ("Apache-2.0", "resnet18"));
         assert_eq!(known.hub_repo.as_deref(), Some("timm/resnet18.a1_in1k"));
         assert_eq!(info("resnet18.mine").unwrap().licence, UNKNOWN_LICENCE);
     }

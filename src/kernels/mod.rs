@@ -2,12 +2,14 @@
 
 #![allow(unsafe_code)] // SIMD and buffers shared by threads; every block says why it is sound
 
+pub mod attention;
 pub mod conv;
 pub mod coupling;
 mod elementary;
 mod gemm;
 mod grid;
 mod lanes;
+pub mod linear;
 pub mod map;
 pub mod norm;
 mod parallel;
