@@ -83,16 +83,28 @@ fn resnets_equal_timm() {
     }
 }
 
+#[cfg(feature = "transformers")]
+#[test]
+fn eva_through_candle_transformers_equals_timm() {
+    use candle_fastflow::backbones::eva::Eva;
+
+    let info = backbones::info("eva02_base_patch14_448").unwrap();
+    let build = |weights: &Weights| -> Box<dyn Backbone> {
+        Box::new(Eva::new(info.clone(), 128, 1, weights).unwrap())
+    };
+    assert_transformer("eva", &[(448, 448)], build);
+}
+
 /// Checks a transformer at its own input size and at another, whose position embedding is resampled.
 fn assert_transformer(
     name: &str,
-    sizes: [(usize, usize); 2],
+    sizes: &[(usize, usize)],
     build: impl Fn(&Weights) -> Box<dyn Backbone>,
 ) {
     let dir = tempfile::tempdir().unwrap();
     let path = formula_weights(name, dir.path());
     let backbone = build(&Weights::open(&path, &Device::Cpu).unwrap());
-    for (height, width) in sizes {
+    for &(height, width) in sizes {
         let name = format!("{name}.{height}x{width}");
         let values = formula::uniform(&name, 2 * 3 * height * width);
         let values: Vec<f32> = values.iter().map(|u| (2.0 * u - 1.0) as f32).collect();
@@ -100,7 +112,10 @@ fn assert_transformer(
         assert_maps(&*backbone, &images, &name, 2e-4);
         let cut = images.narrow(2, 0, height - 1).unwrap();
         let error = backbone.features(&cut).unwrap_err().to_string();
-        assert!(error.contains("divides, found"), "{error}");
+        assert!(
+            error.contains(&format!("found {}x{width}", height - 1)),
+            "{error}"
+        );
     }
 }
 
@@ -123,7 +138,7 @@ fn vision_transformers_equal_timm() {
         };
         let own = patch * grid;
         let sizes = [(own, own), (own - patch, own + 2 * patch)];
-        assert_transformer(name, sizes, |weights| {
+        assert_transformer(name, &sizes, |weights| {
             Box::new(Vit::new(info(), &config, weights).unwrap())
         });
     }
@@ -139,7 +154,7 @@ fn cait_equals_timm() {
         tap: 2,
     };
     let sizes = [(64, 64), (48, 96)];
-    assert_transformer("cait", sizes, |weights| {
+    assert_transformer("cait", &sizes, |weights| {
         Box::new(Cait::new(info(), &config, weights).unwrap())
     });
 }

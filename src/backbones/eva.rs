@@ -6,10 +6,7 @@
 //! The input is 448x448 and no other size. Its deviation from timm is in docs/backbones.md.
 
 use candle_core::{DType, Device, Shape, Tensor};
-use candle_nn::{
-    Init, VarBuilder,
-    var_builder::SimpleBackend,
-};
+use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 use candle_transformers::models::eva2::EVA2VisionTransformer;
 
 use super::{Backbone, BackboneInfo, FeatureShape, check_images, weights::Weights};
@@ -80,7 +77,9 @@ impl Backbone for Eva {
         let (_, height, width) = check_images(images)?;
         self.shapes(height, width)?;
         let taps = [self.tap];
-        let maps = self.network.get_intermediate_layers(images, &taps, true, false, false)?;
+        let maps = self
+            .network
+            .get_intermediate_layers(images, &taps, true, false, false)?;
         Ok(vec![maps.get(0)?.contiguous()?])
     }
 }
@@ -101,7 +100,10 @@ impl SimpleBackend for TimmFile {
             "rot_pos_embed" => rotary_table(device),
             "norm.weight" => Tensor::ones(shape, dtype, device),
             "norm.bias" | "head.weight" | "head.bias" => Tensor::zeros(shape, dtype, device),
-            _ => self.0.tensor(name, shape.dims()).map_err(candle_core::Error::wrap),
+            _ => self
+                .0
+                .tensor(name, shape.dims())
+                .map_err(candle_core::Error::wrap),
         }
     }
 

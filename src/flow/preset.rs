@@ -23,7 +23,7 @@ enum Family {
     BasicResNet,
     /// ResNets with bottlenecks.
     WideResNet,
-    /// DeiT, CaiT, DINOv2.
+    /// DeiT, CaiT, DINOv2, EVA.
     Transformer,
     Wavelet,
 }
@@ -38,6 +38,7 @@ impl Family {
             ("deit", Family::Transformer),
             ("cait", Family::Transformer),
             ("vit", Family::Transformer),
+            ("eva", Family::Transformer),
             ("wavelet", Family::Wavelet),
         ];
         let known = prefixes.iter().find(|(prefix, _)| arch.starts_with(prefix));
@@ -46,7 +47,8 @@ impl Family {
             .ok_or_else(|| Error::Unknown {
                 kind: "backbone",
                 name: backbone.into(),
-                hint: "presets exist for resnet, wide_resnet, deit, cait, vit and wavelet".into(),
+                hint: "presets exist for resnet, wide_resnet, deit, cait, vit, eva and wavelet"
+                    .into(),
             })
     }
 }

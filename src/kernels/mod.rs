@@ -15,6 +15,7 @@ pub mod norm;
 mod parallel;
 mod shape;
 mod simd;
+pub(crate) mod taps;
 mod view;
 
 pub use shape::FeatureShape;

@@ -2,7 +2,8 @@
 
 use std::f64::consts::PI;
 
-use super::plane::{Plane, accumulate};
+use super::plane::Plane;
+use crate::kernels::taps::{self, Tap};
 
 /// Orientations; number k has its waves along the angle k pi / 8 from the x axis.
 pub(super) const ORIENTATIONS: usize = 8;
@@ -21,14 +22,6 @@ const CUT: f64 = 1e-3;
 #[derive(Debug)]
 pub(super) struct Morlet {
     taps: Vec<Tap>,
-}
-
-#[derive(Debug)]
-struct Tap {
-    y: usize,
-    x: usize,
-    re: f32,
-    im: f32,
 }
 
 /// The whole bank.
@@ -73,18 +66,7 @@ impl Morlet {
     pub(super) fn modulus(&self, padded: &Plane) -> Plane {
         let (height, width) = (padded.height - 2 * RADIUS, padded.width - 2 * RADIUS);
         let mut out = Plane::zeros(height, width);
-        let mut imaginary = vec![0.0; width];
-        for (y, real) in out.data.chunks_exact_mut(width).enumerate() {
-            imaginary.fill(0.0);
-            for tap in &self.taps {
-                let row = &padded.data[(y + tap.y) * padded.width + tap.x..][..width];
-                accumulate(real, row, tap.re);
-                accumulate(&mut imaginary, row, tap.im);
-            }
-            for (real, imaginary) in real.iter_mut().zip(&imaginary) {
-                *real = (*real * *real + imaginary * imaginary).sqrt();
-            }
-        }
+        taps::modulus(&padded.data, padded.width, &self.taps, &mut out.data, width);
         out
     }
 }

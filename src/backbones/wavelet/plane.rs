@@ -69,7 +69,7 @@ impl Plane {
 }
 
 /// `out += weight * row`.
-pub(super) fn accumulate(out: &mut [f32], row: &[f32], weight: f32) {
+fn accumulate(out: &mut [f32], row: &[f32], weight: f32) {
     for (out, value) in out.iter_mut().zip(row) {
         *out += weight * value;
     }

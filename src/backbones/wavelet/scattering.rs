@@ -1,5 +1,7 @@
 //! From a grey image to its maps: the pyramid, first- and second-order moduli, their Gaussian means.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rayon::prelude::*;
 
 use super::{
@@ -51,61 +53,78 @@ impl Scattering {
         for level in 0..top {
             pyramid.push(pyramid[level].halved(&self.halving));
         }
-        // first[level]: a modulus for each orientation, at that level
-        let first: Vec<Vec<Plane>> = pyramid
+        let first = self.first_order(&pyramid);
+        let second = self.second_order(&first);
+        LEVELS
+            .iter()
+            .map(|&level| self.map(level, &pyramid[level], &first, &second))
+            .collect()
+    }
+
+    /// For each level a modulus for each orientation.
+    fn first_order(&self, pyramid: &[Plane]) -> Vec<Vec<Plane>> {
+        pyramid
             .iter()
             .map(|plane| {
                 let padded = plane.padded(bank::margin());
                 let modulus = |wavelet: &Morlet| wavelet.modulus(&padded);
                 self.bank.par_iter().map(modulus).collect()
             })
-            .collect();
-        LEVELS
-            .iter()
-            .map(|&level| self.map(level, &pyramid[level], &first))
             .collect()
     }
 
-    fn map(&self, level: usize, mean: &Plane, first: &[Vec<Plane>]) -> Vec<f32> {
+    /// For each pair of levels (first, second) that a map needs, moduli by turn, then by orientation.
+    fn second_order(&self, first: &[Vec<Plane>]) -> BTreeMap<(usize, usize), Vec<Plane>> {
+        let pairs: BTreeSet<_> = LEVELS.iter().flat_map(|level| pairs(*level)).collect();
+        let moduli = |(from, to): (usize, usize)| {
+            let sources: Vec<Plane> = first[from]
+                .par_iter()
+                .map(|modulus| {
+                    let source =
+                        (from..to).fold(modulus.clone(), |plane, _| plane.halved(&self.halving));
+                    source.padded(bank::margin())
+                })
+                .collect();
+            let modulus = |index: usize| {
+                let (turn, k) = (TURNS[index / ORIENTATIONS], index % ORIENTATIONS);
+                self.bank[(k + turn) % ORIENTATIONS].modulus(&sources[k])
+            };
+            let count = TURNS.len() * ORIENTATIONS;
+            (
+                (from, to),
+                (0..count).into_par_iter().map(modulus).collect(),
+            )
+        };
+        pairs.into_iter().map(moduli).collect()
+    }
+
+    fn map(
+        &self,
+        level: usize,
+        mean: &Plane,
+        first: &[Vec<Plane>],
+        second: &BTreeMap<(usize, usize), Vec<Plane>>,
+    ) -> Vec<f32> {
         let wide = mean.blurred(&self.surround);
         let spots = mean.data.iter().zip(&wide.data).map(|(a, b)| a - b);
         let mut map: Vec<f32> = mean.data.iter().copied().chain(spots).collect();
-        for below in BANDS {
-            let source = level - below;
-            let means: Vec<Plane> = first[source]
-                .par_iter()
-                .map(|modulus| self.lowered(modulus, source, level))
-                .collect();
-            map.extend(logarithms(&means, FLOORS[0]));
+        for source in BANDS.map(|below| level - below) {
+            map.extend(self.means(&first[source], source, level, FLOORS[0]));
         }
-        for (below, second_below) in PAIRS {
-            let second = level - second_below;
-            let sources = &first[level - below];
-            let means: Vec<Plane> = (0..ORIENTATIONS)
-                .into_par_iter()
-                .flat_map_iter(|k| self.second_order(&sources[k], k, level - below, second))
-                .map(|modulus| self.lowered(&modulus, second, level))
-                .collect();
-            // by turn, then by orientation
-            for turn in 0..TURNS.len() {
-                let means = means.iter().skip(turn).step_by(TURNS.len());
-                map.extend(logarithms(means, FLOORS[1]));
-            }
+        for pair in pairs(level) {
+            map.extend(self.means(&second[&pair], pair.1, level, FLOORS[1]));
         }
         map
     }
 
-    /// Moduli of the first-order modulus of orientation `k`, one for each of [`TURNS`].
-    fn second_order(&self, modulus: &Plane, k: usize, from: usize, to: usize) -> Vec<Plane> {
-        let mut source = modulus.clone();
-        for _ in from..to {
-            source = source.halved(&self.halving);
-        }
-        let padded = source.padded(bank::margin());
-        TURNS
-            .iter()
-            .map(|turn| self.bank[(k + turn) % ORIENTATIONS].modulus(&padded))
-            .collect()
+    /// Logarithms of the means of moduli that live at level `from`, on the grid of level `to`.
+    fn means(&self, moduli: &[Plane], from: usize, to: usize, floor: f32) -> Vec<f32> {
+        let means: Vec<Plane> = moduli
+            .par_iter()
+            .map(|modulus| self.lowered(modulus, from, to))
+            .collect();
+        let values = means.iter().flat_map(|plane| &plane.data);
+        values.map(|value| (value + floor).ln()).collect()
     }
 
     /// A modulus of level `from` as its Gaussian mean on the grid of level `to`.
@@ -121,11 +140,9 @@ impl Scattering {
     }
 }
 
-fn logarithms<'a>(
-    planes: impl IntoIterator<Item = &'a Plane>,
-    floor: f32,
-) -> impl Iterator<Item = f32> {
-    planes
-        .into_iter()
-        .flat_map(move |plane| plane.data.iter().map(move |value| (value + floor).ln()))
+/// The levels (first, second) of a map's second-order moduli.
+fn pairs(level: usize) -> impl Iterator<Item = (usize, usize)> {
+    PAIRS
+        .iter()
+        .map(move |(first, second)| (level - first, level - second))
 }
