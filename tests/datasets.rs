@@ -1,6 +1,13 @@
 //! Every layout from small generated trees; MVTec AD's screw where ../shared has it.
 #![allow(clippy::unwrap_used)]
 
+#[path = "datasets/changed.rs"]
+mod changed;
+#[path = "datasets/check.rs"]
+mod check;
+#[path = "datasets/public.rs"]
+mod public;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

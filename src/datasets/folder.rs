@@ -119,6 +119,11 @@ fn role(relative: &Path) -> Role {
     }
 }
 
+/// Whether a file lies in a folder of masks.
+pub(super) fn is_mask(dir: &Path, file: &Path) -> bool {
+    role(layout::inside(dir, file)) == Role::Mask
+}
+
 /// Gives every defective image its mask. The two lie in different folders, so their paths are compared
 /// without the folders' names that only say what kind of file it is.
 fn attach(dir: &Path, masks: Vec<PathBuf>, test: &mut [Sample]) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{Dataset, Sample};
+use super::{Dataset, Sample, layout};
 use crate::{Error, Result};
 
 impl Dataset {
@@ -35,20 +35,16 @@ impl Dataset {
     }
 
     fn line(&self, split: &str, sample: &Sample, contents: &BTreeMap<&PathBuf, String>) -> String {
-        let file = |path: &PathBuf| format!("{}\t{}", self.inside(path), contents[path]);
-        let mask = sample.mask.as_ref().map_or(String::new(), file);
+        let mask = match &sample.mask {
+            Some(mask) => format!("{}\t{}", layout::relative(&self.root, mask), contents[mask]),
+            None => String::new(),
+        };
         let defect = sample.defect.as_deref().unwrap_or("");
-        format!("{split}\t{defect}\t{}\t{mask}", file(&sample.image))
-    }
-
-    /// A path inside the data set, with `/` on every system.
-    fn inside(&self, path: &Path) -> String {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path);
-        let parts: Vec<_> = relative
-            .components()
-            .map(|c| c.as_os_str().to_string_lossy())
-            .collect();
-        parts.join("/")
+        format!(
+            "{split}\t{defect}\t{}\t{}\t{mask}",
+            sample.name(&self.root),
+            contents[&sample.image]
+        )
     }
 }
 

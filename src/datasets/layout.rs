@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use crate::imaging::list_images;
 use crate::{Error, Result};
 
@@ -37,6 +39,14 @@ pub(super) fn inside<'a>(dir: &Path, file: &'a Path) -> &'a Path {
     file.strip_prefix(dir).unwrap_or(file)
 }
 
+/// A file's path inside a folder, with `/` on every system.
+pub(super) fn relative(dir: &Path, file: &Path) -> String {
+    let parts = inside(dir, file)
+        .components()
+        .map(|c| c.as_os_str().to_string_lossy().into_owned());
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// The images below a folder; none when it does not exist.
 pub(super) fn images_if_any(dir: &Path) -> Result<Vec<PathBuf>> {
     if dir.is_dir() {
@@ -61,6 +71,19 @@ pub(super) fn subfolders(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The rows of a CSV file with a header; other columns than those asked for are allowed.
+pub(super) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
+    let broken = |e: csv::Error| fault(file, e.to_string());
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_path(file)
+        .map_err(broken)?;
+    reader
+        .deserialize()
+        .map(|row| row.map_err(broken))
+        .collect()
 }
 
 /// Finds an image's mask by its name: `003.png` has `003_mask.png` or `003.bmp` and the like.

@@ -4,22 +4,37 @@
 //!
 //! | layout | recognised by |
 //! |---|---|
+//! | list | `manifest.csv`, or a CSV file itself: columns `image`, `label`, `split` (train, test), `mask`; all but the first are optional |
 //! | MVTec AD | `train/good`; tests in `test/<class>`, masks in `ground_truth/<class>/<name>_mask.png` |
+//! | BTAD | `train/ok` and `test/ko`; masks in `ground_truth/ko` |
+//! | VisA | `Data/Images/Normal`; needs `split_csv/1cls.csv` beside the categories |
+//! | CIFAR-10 | a class's name below the folder of binary files: `cifar-10-batches-bin/cat` has cats as normal, `.../not-cat` has them as defects and the other nine classes as normal |
 //! | folder | anything else that holds images, see [`open`] |
 
+mod check;
+pub mod cifar10;
+mod edit;
 mod folder;
 pub mod generated;
 mod hash;
 mod layout;
+mod manifest;
 mod mvtec;
+mod perturbed;
 mod sample;
 mod split;
+mod spoiled;
+mod visa;
 
 use std::path::{Path, PathBuf};
 
+pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
+pub use edit::Edit;
+pub use perturbed::Perturbation;
 pub use sample::Sample;
+pub use spoiled::spoiled;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Fewest normal images that a detector can be trained on.
 pub const MIN_NORMALS: usize = 4;
@@ -50,44 +65,69 @@ pub struct Dataset {
 /// trained on, because a detector cannot be judged on what it was trained with.
 ///
 /// # Errors
-/// [`Error::Dataset`] when there is no such folder, it is a file, it holds no images, fewer than
+/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder, it is a file, it holds no images, fewer than
 /// [`MIN_NORMALS`] normal ones, or test images without a label.
 pub fn open(dir: &Path) -> Result<Dataset> {
+    let dataset = read(dir)?;
+    if dataset.train.len() < MIN_NORMALS {
+        let found = dataset.train.len();
+        let reason =
+            format!("holds {found} normal images to train on, at least {MIN_NORMALS} are needed");
+        return Err(layout::fault(dir, reason));
+    }
+    Ok(dataset)
+}
+
+fn read(dir: &Path) -> Result<Dataset> {
+    if let Some((class, inverse)) = cifar10::class_at(dir) {
+        return cifar10::open(dir, class, inverse);
+    }
+    if dir.is_file()
+        && dir
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
+    {
+        return manifest::open(dir);
+    }
     layout::require_folder(dir)?;
-    let dataset = if dir.join("train/good").is_dir() {
-        mvtec::open(dir, "good")?
+    if dir.join(manifest::FILE).is_file() {
+        manifest::open(&dir.join(manifest::FILE))
+    } else if dir.join("train/good").is_dir() {
+        mvtec::open(dir, "good")
+    } else if is_btad(dir) {
+        mvtec::open(dir, "ok")
+    } else if visa::is_here(dir) {
+        visa::open(dir)
     } else if let [first, ..] = &categories(dir)?[..] {
         let reason = format!(
             "holds several data sets; name one of them, for example {}",
             first.display()
         );
-        return Err(layout::fault(dir, reason));
+        Err(layout::fault(dir, reason))
     } else {
-        folder::open(dir)?
-    };
-    if dataset.train.len() < MIN_NORMALS {
-        return Err(Error::Dataset {
-            path: dir.to_path_buf(),
-            reason: format!(
-                "holds {} normal images to train on, at least {MIN_NORMALS} are needed",
-                dataset.train.len()
-            ),
-        });
+        folder::open(dir)
     }
-    Ok(dataset)
 }
 
-/// The data sets inside a folder, sorted: the categories of MVTec AD, for example. Each can be
-/// [`open`]ed; none when the folder is one data set itself, or no known collection.
+fn is_btad(dir: &Path) -> bool {
+    dir.join("train/ok").is_dir() && dir.join("test/ko").is_dir()
+}
+
+/// The data sets inside a folder, sorted: the categories of MVTec AD, BTAD or VisA, the classes of CIFAR-10
+/// (each as the normal one). Each can be [`open`]ed; none when the folder is one data set itself, or no
+/// known collection.
 ///
 /// # Errors
-/// [`Error::Dataset`] when there is no such folder.
+/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder.
 pub fn categories(dir: &Path) -> Result<Vec<PathBuf>> {
     layout::require_folder(dir)?;
+    if cifar10::is_here(dir) {
+        return Ok(cifar10::CLASSES.map(|class| dir.join(class)).to_vec());
+    }
+    let known =
+        |dir: &PathBuf| dir.join("train/good").is_dir() || is_btad(dir) || visa::is_here(dir);
     let folders = layout::subfolders(dir)?
         .into_iter()
         .map(|name| dir.join(name));
-    Ok(folders
-        .filter(|folder| folder.join("train/good").is_dir())
-        .collect())
+    Ok(folders.filter(known).collect())
 }

@@ -1,21 +1,27 @@
 //! One image of a data set and its ground truth.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
+use super::{Edit, cifar10, layout};
 use crate::imaging::{self, Mask};
 use crate::{Error, Result};
 
-/// One image of a data set.
+/// One image of a data set. [`Sample::read`] and [`Sample::read_mask`] lead to the pixels; the paths alone
+/// do not, where a file holds many images or an [`Edit`] follows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The image file.
     pub image: PathBuf,
+    /// The record inside the file, where it is a batch of CIFAR-10.
+    pub record: Option<usize>,
     /// Ground-truth mask (non-zero is defective); none for normal images or where masks are not known.
     pub mask: Option<PathBuf>,
     /// The defect's class; none when the image is normal.
     pub defect: Option<String>,
+    /// What is done to the image after reading it.
+    pub edit: Option<Edit>,
 }
 
 impl Sample {
@@ -23,17 +29,27 @@ impl Sample {
     pub fn normal(image: PathBuf) -> Self {
         Self {
             image,
+            record: None,
             mask: None,
             defect: None,
+            edit: None,
         }
     }
 
     /// An image with a defect of a class, and its mask where there is one.
     pub fn defective(image: PathBuf, class: &str, mask: Option<PathBuf>) -> Self {
         Self {
-            image,
             mask,
             defect: Some(class.to_string()),
+            ..Self::normal(image)
+        }
+    }
+
+    /// The same image with an edit, in place of any that it had.
+    pub fn edited(&self, edit: Edit) -> Self {
+        Self {
+            edit: Some(edit),
+            ..self.clone()
         }
     }
 
@@ -42,12 +58,36 @@ impl Sample {
         self.defect.is_some()
     }
 
+    /// A name for tables and file names, unlike those of all other samples of the data set: the path
+    /// inside `root` with `/` between folders, then the record and the edit where there are such.
+    pub fn name(&self, root: &Path) -> String {
+        let mut name = layout::relative(root, &self.image);
+        if let Some(record) = self.record {
+            name += &format!("#{record}");
+        }
+        if let Some(edit) = &self.edit {
+            name += &format!(" {edit}");
+        }
+        name
+    }
+
     /// The image's pixels.
     ///
     /// # Errors
     /// As [`imaging::decode`].
     pub fn read(&self) -> Result<RgbImage> {
-        imaging::decode(&self.image)
+        let image = self.original()?;
+        match &self.edit {
+            Some(edit) => edit.apply(&image),
+            None => Ok(image),
+        }
+    }
+
+    fn original(&self) -> Result<RgbImage> {
+        match self.record {
+            Some(record) => cifar10::read(&self.image, record),
+            None => imaging::decode(&self.image),
+        }
     }
 
     /// Which pixels of the image, of `width` x `height`, are defective: none of a normal image;
@@ -56,22 +96,31 @@ impl Sample {
     /// # Errors
     /// As [`imaging::decode_mask`], or [`Error::Dataset`] when the mask has another size than its image.
     pub fn read_mask(&self, width: u32, height: u32) -> Result<Option<Mask>> {
+        if let Some(edit @ Edit::Defect(..)) = &self.edit {
+            return Ok(edit.defect(&self.original()?).map(|(_, mask)| mask));
+        }
         let (width, height) = (width as usize, height as usize);
         let Some(path) = &self.mask else {
             return Ok((!self.is_defective()).then(|| Mask::empty(width, height)));
         };
         let mask = imaging::decode_mask(path)?;
-        if (mask.width(), mask.height()) == (width, height) {
-            return Ok(Some(mask));
+        if (mask.width(), mask.height()) != (width, height) {
+            return Err(self.misfit(path, &mask, width, height));
         }
-        Err(Error::Dataset {
-            path: path.clone(),
-            reason: format!(
-                "the mask has {}x{} pixels, its image {} has {width}x{height}",
-                mask.width(),
-                mask.height(),
-                self.image.display()
-            ),
-        })
+        Ok(Some(match &self.edit {
+            Some(edit) => edit.apply_mask(mask),
+            None => mask,
+        }))
+    }
+
+    fn misfit(&self, path: &Path, mask: &Mask, width: usize, height: usize) -> Error {
+        let (found, image) = (
+            format!("{}x{}", mask.width(), mask.height()),
+            self.image.display(),
+        );
+        layout::fault(
+            path,
+            format!("the mask has {found} pixels, its image {image} has {width}x{height}"),
+        )
     }
 }

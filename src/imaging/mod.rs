@@ -7,6 +7,7 @@ mod files;
 mod mask;
 mod preprocessing;
 mod resize;
+mod synthetic;
 mod warp;
 
 pub use augment::{Augmentation, View};
@@ -16,4 +17,5 @@ pub use files::{is_image_file, list_images};
 pub use mask::Mask;
 pub use preprocessing::{Interpolation, Preprocessing};
 pub use resize::resize;
+pub use synthetic::SyntheticDefect;
 pub use warp::Affine;

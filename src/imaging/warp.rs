@@ -22,12 +22,32 @@ impl Affine {
         scale: f64,
         shift: [f64; 2],
     ) -> Self {
-        let (cx, cy) = (f64::from(width - 1) / 2.0, f64::from(height - 1) / 2.0);
+        let centre = [f64::from(width - 1) / 2.0, f64::from(height - 1) / 2.0];
+        Self::new(
+            centre,
+            [centre[0] + shift[0], centre[1] + shift[1]],
+            degrees,
+            scale,
+        )
+    }
+
+    /// Moves what lies at `from` to `to`, turning the picture about it by `degrees` counter-clockwise.
+    pub fn about(from: [f64; 2], to: [f64; 2], degrees: f64) -> Self {
+        Self::new(from, to, degrees, 1.0)
+    }
+
+    fn new(from: [f64; 2], to: [f64; 2], degrees: f64, scale: f64) -> Self {
         let (sin, cos) = degrees.to_radians().sin_cos();
         let (a, b) = (cos / scale, sin / scale);
-        let (ox, oy) = (cx + shift[0], cy + shift[1]);
         Self {
-            back: [a, -b, cx - a * ox + b * oy, b, a, cy - b * ox - a * oy],
+            back: [
+                a,
+                -b,
+                from[0] - a * to[0] + b * to[1],
+                b,
+                a,
+                from[1] - b * to[0] - a * to[1],
+            ],
         }
     }
 
@@ -38,11 +58,27 @@ impl Affine {
         (m[0] * x + m[1] * y + m[2], m[3] * x + m[4] * y + m[5])
     }
 
+    /// Where a place of the original, in pixels, comes to lie.
+    pub fn target(&self, x: f64, y: f64) -> (f64, f64) {
+        let m = &self.back;
+        let determinant = m[0] * m[4] - m[1] * m[3];
+        let (x, y) = (x - m[2], y - m[5]);
+        (
+            (m[4] * x - m[1] * y) / determinant,
+            (m[0] * y - m[3] * x) / determinant,
+        )
+    }
+
+    /// Pixel (`x`, `y`) of the image after the movement: bilinear, the border's colours go on outside.
+    pub(super) fn pixel(&self, image: &RgbImage, x: u32, y: u32) -> Rgb<u8> {
+        let (x, y) = self.source(x, y);
+        bilinear(image, x, y)
+    }
+
     /// The image after the movement, of the same size: bilinear, the border's colours go on outside.
     pub fn warp(&self, image: &RgbImage) -> RgbImage {
         RgbImage::from_fn(image.width(), image.height(), |x, y| {
-            let (sx, sy) = self.source(x, y);
-            bilinear(image, sx, sy)
+            self.pixel(image, x, y)
         })
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Group {
 }
 
 /// The best balance of precision and recall.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct F1 {
     /// `2 TP / (2 TP + FP + FN)`.
     pub value: f64,

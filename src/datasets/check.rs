@@ -1,0 +1,265 @@
+//! Looks at every file of a data set before anything long starts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Dataset, Sample, folder, open};
+use crate::imaging::list_images;
+use crate::{Error, Result};
+
+/// What a data set holds and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// The category.
+    pub name: String,
+    /// Normal images to train on.
+    pub train: usize,
+    /// Normal images to test on.
+    pub test_normal: usize,
+    /// Defective images by class.
+    pub defects: BTreeMap<String, usize>,
+    /// Defective images with a mask.
+    pub masks: usize,
+    /// Images by size, the most frequent first.
+    pub sizes: Vec<SizeCount>,
+    /// What is wrong, by file.
+    pub problems: Vec<Problem>,
+}
+
+/// How many images have a size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SizeCount {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Images of this size.
+    pub images: usize,
+}
+
+/// Something wrong with one file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// What kind of problem it is.
+    pub kind: ProblemKind,
+    /// The problem in words.
+    pub what: String,
+}
+
+/// Kinds of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// An image or mask that cannot be decoded.
+    Unreadable,
+    /// A mask of another size than its image.
+    MaskSize,
+    /// A defective image without a mask, where others have one: pixel metrics leave it out.
+    MaskMissing,
+    /// A mask without a defective pixel.
+    MaskEmpty,
+    /// A mask that belongs to no defective image.
+    MaskOrphan,
+    /// A test image whose pixels are those of a training image.
+    TrainedOn,
+    /// An image that the layout gives no role.
+    Unused,
+}
+
+impl ProblemKind {
+    /// Whether training or evaluation would stop at it.
+    pub fn is_fatal(self) -> bool {
+        matches!(self, Self::Unreadable | Self::MaskSize)
+    }
+}
+
+impl CheckReport {
+    /// Whether nothing would stop training or evaluation.
+    pub fn is_usable(&self) -> bool {
+        !self.problems.iter().any(|p| p.kind.is_fatal())
+    }
+}
+
+/// What was seen of one sample.
+struct Seen {
+    size: Option<(u32, u32)>,
+    pixels: u64,
+    problem: Option<Problem>,
+}
+
+/// Opens a data set and decodes all its images and masks. `progress` is told how many of how many
+/// samples are done, from several threads.
+///
+/// # Errors
+/// As [`open`]; problems of single files are in the report.
+pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
+    let data = open(dir)?;
+    let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
+    let done = AtomicUsize::new(0);
+    let seen: Vec<Seen> = samples
+        .par_iter()
+        .map(|sample| {
+            let seen = look(sample);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
+            seen
+        })
+        .collect();
+    let mut problems: Vec<Problem> = seen.iter().filter_map(|s| s.problem.clone()).collect();
+    problems.extend(missing_masks(&data));
+    problems.extend(trained_on(&data, &seen));
+    problems.extend(without_a_role(&data)?);
+    problems.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(CheckReport {
+        train: data.train.len(),
+        test_normal: data.test.iter().filter(|s| !s.is_defective()).count(),
+        defects: classes(&data),
+        masks: data.test.iter().filter(|s| s.mask.is_some()).count(),
+        sizes: sizes(&seen),
+        name: data.name,
+        problems,
+    })
+}
+
+fn look(sample: &Sample) -> Seen {
+    let broken = |size, pixels, error: Error| Seen {
+        size,
+        pixels,
+        problem: Some(describe(sample, &error)),
+    };
+    let image = match sample.read() {
+        Ok(image) => image,
+        Err(error) => return broken(None, 0, error),
+    };
+    let mut hasher = DefaultHasher::new();
+    (image.dimensions(), image.as_raw()).hash(&mut hasher);
+    let (size, pixels) = (Some(image.dimensions()), hasher.finish());
+    match (
+        sample.read_mask(image.width(), image.height()),
+        &sample.mask,
+    ) {
+        (Err(error), _) => broken(size, pixels, error),
+        (Ok(Some(mask)), Some(path)) if mask.area() == 0 => Seen {
+            size,
+            pixels,
+            problem: Some(problem(
+                path,
+                ProblemKind::MaskEmpty,
+                "the mask marks no pixel",
+            )),
+        },
+        _ => Seen {
+            size,
+            pixels,
+            problem: None,
+        },
+    }
+}
+
+fn describe(sample: &Sample, error: &Error) -> Problem {
+    match error {
+        Error::Image { path, reason } => problem(path, ProblemKind::Unreadable, reason),
+        Error::Dataset { path, reason } => problem(path, ProblemKind::MaskSize, reason),
+        other => problem(&sample.image, ProblemKind::Unreadable, &other.to_string()),
+    }
+}
+
+fn problem(path: &Path, kind: ProblemKind, what: &str) -> Problem {
+    Problem {
+        path: path.to_path_buf(),
+        kind,
+        what: what.to_string(),
+    }
+}
+
+fn missing_masks(data: &Dataset) -> Vec<Problem> {
+    let what =
+        "a defective image without a mask, though others have one; pixel metrics leave it out";
+    let masked = data.test.iter().any(|s| s.mask.is_some());
+    let bare = data
+        .test
+        .iter()
+        .filter(|s| masked && s.is_defective() && s.mask.is_none());
+    bare.map(|s| problem(&s.image, ProblemKind::MaskMissing, what))
+        .collect()
+}
+
+/// Test images that equal a training image; `seen` is of the training and then the test images.
+fn trained_on(data: &Dataset, seen: &[Seen]) -> Vec<Problem> {
+    let (train, test) = seen.split_at(data.train.len());
+    let readable = |s: &Seen| s.size.is_some();
+    let trained: HashMap<u64, &Sample> = train
+        .iter()
+        .zip(&data.train)
+        .filter(|(seen, _)| readable(seen))
+        .map(|(seen, sample)| (seen.pixels, sample))
+        .collect();
+    let tested = test
+        .iter()
+        .zip(&data.test)
+        .filter(|(seen, _)| readable(seen));
+    tested
+        .filter_map(|(seen, sample)| {
+            let twin = trained.get(&seen.pixels)?.name(&data.root);
+            let what = format!("has the same pixels as the training image {twin}");
+            Some(problem(&sample.image, ProblemKind::TrainedOn, &what))
+        })
+        .collect()
+}
+
+fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
+    let samples = data.train.iter().chain(&data.test);
+    let used: HashSet<&PathBuf> = samples
+        .flat_map(|s| std::iter::once(&s.image).chain(&s.mask))
+        .collect();
+    let unused = list_images(&data.root)?
+        .into_iter()
+        .filter(|file| !used.contains(file));
+    let tell = |file: PathBuf| {
+        if folder::is_mask(&data.root, &file) {
+            problem(
+                &file,
+                ProblemKind::MaskOrphan,
+                "a mask that belongs to no defective image",
+            )
+        } else {
+            problem(
+                &file,
+                ProblemKind::Unused,
+                "an image that is neither trained nor tested on",
+            )
+        }
+    };
+    Ok(unused.map(tell).collect())
+}
+
+fn classes(data: &Dataset) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for class in data.test.iter().filter_map(|s| s.defect.clone()) {
+        *counts.entry(class).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn sizes(seen: &[Seen]) -> Vec<SizeCount> {
+    let mut counts: BTreeMap<(u32, u32), usize> = BTreeMap::new();
+    for size in seen.iter().filter_map(|s| s.size) {
+        *counts.entry(size).or_insert(0) += 1;
+    }
+    let mut sizes: Vec<SizeCount> = counts
+        .into_iter()
+        .map(|((width, height), images)| SizeCount {
+            width,
+            height,
+            images,
+        })
+        .collect();
+    sizes.sort_by_key(|s| std::cmp::Reverse(s.images));
+    sizes
+}
