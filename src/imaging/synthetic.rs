@@ -129,10 +129,9 @@ fn blot(image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
     for (x, y) in around(image, centre, 1.6 * radius) {
         let (dx, dy) = (f64::from(x) - centre[0], f64::from(y) - centre[1]);
         // A ball whose surface the noise dents: positive inside.
-        let inside = 1.0 - dx.hypot(dy) / radius
-            + 0.8 * f64::from(outline.get_noise_2d(dx / coarse, dy / coarse));
+        let inside = 1.0 - dx.hypot(dy) / radius + 0.8 * noise(&outline, dx / coarse, dy / coarse);
         let cover = (inside * radius).clamp(0.0, 1.0) * opacity;
-        let speck = strength * f64::from(grain.get_noise_2d(dx / fine, dy / fine));
+        let speck = strength * noise(&grain, dx / fine, dy / fine);
         let new = jitter.apply(moved.pixel(image, x, y)).map(|v| v + speck);
         blend(out.get_pixel_mut(x, y), new, cover);
     }
@@ -145,6 +144,10 @@ fn perlin(rng: &mut impl Rng) -> FastNoiseLite {
     noise.set_noise_type(Some(NoiseType::Perlin));
     noise.set_frequency(Some(1.0));
     noise
+}
+
+fn noise(noise: &FastNoiseLite, x: f64, y: f64) -> f64 {
+    f64::from(noise.get_noise_2d(x as f32, y as f32))
 }
 
 /// A disc whose values are moved by half of the range, which shows on any ground.
