@@ -118,7 +118,7 @@ fn camera_faults_change_the_image_and_not_the_mask() {
     }
     let apply = |edit: Edit| edit.apply(&original).unwrap();
     assert!((mean(&apply(Edit::Brightness(0.7))) / mean(&original) - 0.7).abs() < 0.01);
-    assert!(apply(Edit::Brightness(1.3)).iter().any(|v| *v == 255));
+    assert!(apply(Edit::Brightness(1.3)).contains(&255));
     assert!(sharpness(&apply(Edit::Blur(1.0 / 48.0))) < 0.7 * sharpness(&original));
     assert!((mean(&apply(Edit::Jpeg(40))) - mean(&original)).abs() < 1.0);
     let error = Perturbation::from_str("fog").unwrap_err().to_string();
