@@ -25,13 +25,16 @@ pub enum Edit {
     },
     /// Every value times this factor.
     Brightness(f64),
-    /// Gaussian blur; the deviation as a share of the shorter side.
+    /// Gaussian blur; the deviation as a share of the shorter side, at least half a pixel.
     Blur(f64),
     /// Compressed as JPEG of this quality (1 to 100) and read again.
     Jpeg(u8),
     /// A synthetic defect drawn from a seed, with its mask.
     Defect(SyntheticDefect, u64),
 }
+
+/// Less changes no grey level.
+const LEAST_BLUR: f64 = 0.5;
 
 impl Edit {
     /// The changed image, of the same size.
@@ -49,7 +52,7 @@ impl Edit {
             }
             Edit::Blur(share) => {
                 let deviation = share * f64::from(image.width().min(image.height()));
-                imageops::blur(image, deviation.max(0.1) as f32)
+                imageops::blur(image, deviation.max(LEAST_BLUR) as f32)
             }
             Edit::Jpeg(quality) => through_jpeg(image, quality)?,
             Edit::Defect(..) => match self.defect(image) {

@@ -96,7 +96,8 @@ mod tests {
             .map(|i| i as f32 * 1e-5)
             .map(|x| (f64::from(erf(x)) - candle_core::cpu::erf::erf_f64(f64::from(x))).abs())
             .fold(0.0, f64::max);
-        assert!(worst < 3e-7, "{worst}");
+        // The formula's own 1.5e-7, and exp's 5e-7.
+        assert!(worst < 1e-6, "{worst}");
         assert_eq!((erf(1e9), erf(f32::NEG_INFINITY)), (1.0, -1.0));
         assert!(erf(f32::NAN).is_nan());
     }
