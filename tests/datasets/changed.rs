@@ -84,13 +84,17 @@ fn mean(image: &RgbImage) -> f64 {
     image.iter().map(|v| f64::from(*v)).sum::<f64>() / image.len() as f64
 }
 
-/// Mean difference of neighbouring pixels.
+/// Mean squared difference of neighbouring pixels (the plain one does not see an edge that is spread).
 fn sharpness(image: &RgbImage) -> f64 {
     let pairs = image
         .rows()
         .flat_map(|row| row.map(|p| f64::from(p.0[0])).collect::<Vec<_>>());
     let values: Vec<f64> = pairs.collect();
-    values.windows(2).map(|w| (w[0] - w[1]).abs()).sum::<f64>() / values.len() as f64
+    values
+        .windows(2)
+        .map(|w| (w[0] - w[1]).powi(2))
+        .sum::<f64>()
+        / values.len() as f64
 }
 
 #[test]
