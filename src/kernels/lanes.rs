@@ -53,6 +53,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_columns4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]);
     /// `max(v, 0)`, but NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
+    /// `v` where `mask` is above 0, else 0.
+    fn where_positive(self, v: Self::V, mask: Self::V) -> Self::V;
 }
 
 /// A piece of work written over [`Lanes`]; `run` must be `inline(always)`.
@@ -158,6 +160,11 @@ impl Lanes for Plain {
     #[inline(always)]
     fn relu(self, v: Self::V) -> Self::V {
         v.map(|x| if x < 0.0 { 0.0 } else { x })
+    }
+
+    #[inline(always)]
+    fn where_positive(self, v: Self::V, mask: Self::V) -> Self::V {
+        std::array::from_fn(|i| if mask[i] > 0.0 { v[i] } else { 0.0 })
     }
 }
 
@@ -281,6 +288,12 @@ mod avx2 {
             // SAFETY: self proves the features.
             unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
         }
+
+        #[inline(always)]
+        fn where_positive(self, v: __m256, mask: __m256) -> __m256 {
+            // SAFETY: self proves the features.
+            unsafe { _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_GT_OQ>(mask, _mm256_setzero_ps())) }
+        }
     }
 
     /// Transposes the two 4x4 blocks of the low and the high halves.
@@ -325,7 +338,7 @@ mod tests {
                 let two = l.load_columns2(self.from.as_ptr(), &offsets);
                 let v = [
                     l.mul_add(two[0], one, one),
-                    l.relu(l.sub(four[1], l.splat(30.0))),
+                    l.where_positive(l.relu(l.sub(four[1], l.splat(10.0))), four[0]),
                     l.mul_sub_from(four[2], l.splat(2.0), one),
                     l.add(four[3], l.mul(two[1], one)),
                 ];
@@ -348,7 +361,8 @@ mod tests {
         }
         .run(Plain);
         assert_eq!(fast, plain);
-        assert_eq!(plain[12..16], [13.0, 0.0, -27.0, 28.0]);
-        assert_eq!(plain[44..48], [45.0, 15.0, -91.0, 92.0]);
+        assert_eq!(plain[0..4], [1.0, 0.0, -3.0, 4.0]);
+        assert_eq!(plain[12..16], [13.0, 3.0, -27.0, 28.0]);
+        assert_eq!(plain[44..48], [45.0, 35.0, -91.0, 92.0]);
     }
 }

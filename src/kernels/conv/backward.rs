@@ -1,11 +1,14 @@
 //! Gradients of a convolution with respect to its input, weight and bias.
 
+use std::ops::Range;
+
 use super::forward::{Epilogue, convolve, tile_positions};
 use super::geometry::Geometry;
 use super::patches;
 use super::winograd::{self, Taps};
 use crate::kernels::gemm::{MatRef, gemm_into};
-use crate::kernels::parallel::{SharedMut, for_each, with_scratch};
+use crate::kernels::parallel::{SharedMut, for_each, threads, with_scratch, written};
+use crate::kernels::simd::{lane_sum, simd_fn};
 use crate::kernels::view::Images;
 
 /// Floats of the patch gradients that one task of [`scattered`] holds.
@@ -33,29 +36,26 @@ pub(crate) fn gradients(
     gradient: Gradient,
     want_input: bool,
 ) -> Gradients {
-    let bias = bias_gradient(geometry, gradient);
     if winograd::applies(geometry) {
         let Gradient { dy, mask } = gradient;
         let input = want_input.then(|| {
-            let (out, input) = (geometry.out_channels, geometry.in_channels);
-            let taps = Taps::turned(weight, out, input);
-            let adjoint = adjoint(geometry);
-            winograd::convolve(&adjoint, dy, mask, taps, &Epilogue::default())
+            let taps = Taps::turned(weight, geometry.out_channels, geometry.in_channels);
+            winograd::convolve(&adjoint(geometry), dy, mask, taps, &Epilogue::default())
         });
+        let (weight, bias) = winograd::weight_gradient(geometry, x, dy, mask);
         return Gradients {
             input,
-            weight: winograd::weight_gradient(geometry, x, dy, mask),
+            weight,
             bias,
         };
     }
-    let masked;
-    let mut dy = gradient.dy;
-    if let Some(mask) = gradient.mask {
-        masked = self::masked(dy, mask, geometry.batch, geometry.out_image());
-        dy = Images::packed(&masked, geometry.out_image());
-    }
+    let (masked, bias) = mask_and_sum(geometry, gradient);
+    let dy = masked
+        .as_ref()
+        .map_or(gradient.dy, |m| Images::packed(m, geometry.out_image()));
+    let input = want_input.then(|| input_gradient(geometry, weight, dy));
     Gradients {
-        input: want_input.then(|| input_gradient(geometry, weight, dy)),
+        input,
         weight: weight_gradient(geometry, x, dy),
         bias,
     }
@@ -131,81 +131,120 @@ fn weight_gradient(geometry: &Geometry, x: Images, dy: Images) -> Vec<f32> {
     let (taps, positions) = (geometry.taps(), geometry.out_plane());
     let mut dw = vec![0f32; geometry.out_channels * geometry.patch()];
     let shared = SharedMut::new(&mut dw);
-    let group = geometry.in_channels.div_ceil(4).clamp(1, 32);
-    for_each(geometry.in_channels.div_ceil(group), |task| {
-        let channels = task * group..geometry.in_channels.min((task + 1) * group);
-        let rows = channels.len() * taps;
-        let width = tile_positions(rows, positions);
+    // Fixed, because gemm rounds differently where a matrix is small.
+    let group = geometry.in_channels.div_ceil(4).clamp(1, 128);
+    // A tile of positions of both operands stays in a core's cache.
+    let tile = tile_positions(geometry.out_channels + group * taps, positions);
+    // One thread goes through the maps once, for all groups.
+    let share = if threads() == 1 {
+        geometry.in_channels
+    } else {
+        group
+    };
+    for_each(geometry.in_channels.div_ceil(share), |task| {
+        let channels = task * share..geometry.in_channels.min((task + 1) * share);
         for image in 0..geometry.batch {
-            for start in (0..positions).step_by(width) {
-                let range = start..positions.min(start + width);
-                let sizes = (geometry.out_channels, rows, range.len());
-                let lhs = MatRef::rows(&dy.image(image)[start..], positions);
-                let target = shared.at(channels.start * taps);
-                let product = |rhs: MatRef| {
-                    // SAFETY: the columns of this task's channels, in every row of the weight.
-                    unsafe {
-                        gemm_into(sizes, target, geometry.patch(), true, lhs, rhs.transposed())
-                    };
-                };
-                if geometry.is_pointwise() {
-                    let at = channels.start * positions + start;
-                    product(MatRef::rows(&x.image(image)[at..], positions));
-                    continue;
-                }
-                with_scratch(rows * range.len(), |matrix| {
-                    let (image, channels) = (x.image(image), channels.clone());
-                    patches::gather(geometry, image, channels, range.clone(), matrix);
-                    product(MatRef::rows(matrix, range.len()));
-                });
+            let (x, dy) = (x.image(image), dy.image(image));
+            for start in (0..positions).step_by(tile) {
+                let range = start..positions.min(start + tile);
+                let groups = channels.clone().step_by(group);
+                let groups = groups.map(|first| first..channels.end.min(first + group));
+                add_weight_tile(geometry, x, dy, groups, range, &shared);
             }
         }
     });
     dw
 }
 
-/// The gradient of the bias: the sum of each output channel.
-fn bias_gradient(geometry: &Geometry, gradient: Gradient) -> Vec<f32> {
-    let positions = geometry.out_plane();
-    let mut db = vec![0f32; geometry.out_channels];
-    let shared = SharedMut::new(&mut db);
-    for_each(geometry.out_channels, |channel| {
-        let part = channel * positions..(channel + 1) * positions;
-        let total: f64 = (0..geometry.batch)
-            .map(|image| {
-                let dy = &gradient.dy.image(image)[part.clone()];
-                match gradient.mask {
-                    Some(mask) => sum(dy
-                        .iter()
-                        .zip(&mask.image(image)[part.clone()])
-                        .map(|(&dy, &mask)| if mask > 0.0 { dy } else { 0.0 })),
-                    None => sum(dy.iter().copied()),
-                }
-            })
-            .sum();
-        // SAFETY: one element a task.
-        let target = unsafe { shared.slice(channel..channel + 1) };
-        target[0] = total as f32;
-    });
-    db
-}
-
-/// A sum of one plane in 64 bits.
-fn sum(values: impl Iterator<Item = f32>) -> f64 {
-    values.map(f64::from).sum()
-}
-
-/// `dy` where the ReLU's `output` is positive, else 0 (relu'(0) = 0), packed.
-fn masked(dy: Images, output: Images, batch: usize, image_len: usize) -> Vec<f32> {
-    let mut result = vec![0f32; batch * image_len];
-    let shared = SharedMut::new(&mut result);
-    for_each(batch, |image| {
-        // SAFETY: one image a task.
-        let target = unsafe { shared.slice(image * image_len..(image + 1) * image_len) };
-        let pairs = dy.image(image).iter().zip(output.image(image));
-        for (value, (&gradient, &output)) in target.iter_mut().zip(pairs) {
-            *value = if output > 0.0 { gradient } else { 0.0 };
+/// Adds one image's tile to the gradient of the weights of groups of input channels.
+fn add_weight_tile(
+    geometry: &Geometry,
+    x: &[f32],
+    dy: &[f32],
+    groups: impl Iterator<Item = Range<usize>>,
+    range: Range<usize>,
+    dw: &SharedMut,
+) {
+    let (taps, positions, count) = (geometry.taps(), geometry.out_plane(), range.len());
+    // Rows of a map are often a power of two apart and would fall into the same cache sets.
+    let stride = count + 16;
+    with_scratch(geometry.out_channels * stride, |dy_tile| {
+        for (to, from) in dy_tile.chunks_mut(stride).zip(dy.chunks_exact(positions)) {
+            to[..count].copy_from_slice(&from[range.clone()]);
+        }
+        for channels in groups {
+            let (rows, target) = (channels.len() * taps, dw.at(channels.start * taps));
+            let product = |patches: MatRef| {
+                let sizes = (geometry.out_channels, rows, count);
+                let (lhs, rhs) = (MatRef::rows(dy_tile, stride), patches.transposed());
+                // SAFETY: the columns of these channels, which are the task's own.
+                unsafe { gemm_into(sizes, target, geometry.patch(), true, lhs, rhs) };
+            };
+            if geometry.is_pointwise() {
+                let first = channels.start * positions + range.start;
+                product(MatRef::rows(&x[first..], positions));
+                continue;
+            }
+            with_scratch(rows * count, |matrix| {
+                patches::gather(geometry, x, channels.clone(), range.clone(), matrix);
+                product(MatRef::rows(matrix, count));
+            });
         }
     });
-    result
+}
+
+/// The masked gradient of the output, packed, if there is a mask, and its sum over each channel: the
+/// gradient of the bias.
+fn mask_and_sum(geometry: &Geometry, gradient: Gradient) -> (Option<Vec<f32>>, Vec<f32>) {
+    let (positions, channels) = (geometry.out_plane(), geometry.out_channels);
+    let planes = geometry.batch * channels;
+    let mut sums = vec![0f32; planes];
+    let sums_shared = SharedMut::new(&mut sums);
+    // SAFETY: one plane and its sum a task; without a mask there is nothing to write.
+    let masked = unsafe {
+        let len = gradient.mask.map_or(0, |_| planes * positions);
+        written(len, |masked| {
+            for_each(planes, |task| {
+                let (image, channel) = (task / channels, task % channels);
+                let part = channel * positions..(channel + 1) * positions;
+                let dy = &gradient.dy.image(image)[part.clone()];
+                *sums_shared.at(task) = match gradient.mask {
+                    Some(mask) => {
+                        let target = masked.slice(task * positions..(task + 1) * positions);
+                        mask_plane(dy, &mask.image(image)[part], target)
+                    }
+                    None => plane_sum(dy),
+                };
+            });
+        })
+    };
+    let total = |channel| {
+        sums.iter()
+            .skip(channel)
+            .step_by(channels)
+            .map(|&v| f64::from(v))
+            .sum()
+    };
+    let bias = (0..channels)
+        .map(total)
+        .map(|sum: f64| sum as f32)
+        .collect();
+    (gradient.mask.map(|_| masked), bias)
+}
+
+simd_fn! {
+    /// Writes `dy` where the ReLU's `output` is positive, else 0 (relu'(0) = 0); returns the sum.
+    fn mask_plane(dy: &[f32], output: &[f32], target: &mut [f32]) -> f32 {
+        for ((value, &dy), &output) in target.iter_mut().zip(dy).zip(output) {
+            *value = if output > 0.0 { dy } else { 0.0 };
+        }
+        lane_sum(target.len(), |i| target[i])
+    }
+}
+
+simd_fn! {
+    /// A plane's sum.
+    fn plane_sum(values: &[f32]) -> f32 {
+        lane_sum(values.len(), |i| values[i])
+    }
 }

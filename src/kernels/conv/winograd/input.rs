@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::tiles::Patchwork;
 use super::transform::{self, POINTS, TILE};
 use crate::kernels::lanes::{Kernel, LANES, Lanes};
+use crate::kernels::parallel::SharedMut;
 use crate::kernels::view::Images;
 
 /// Values at the points, `[36][channels][tiles]`, shared by tasks that own channels.
@@ -40,7 +41,7 @@ pub(super) struct Planes<'a> {
     pub(super) plane: usize,
 }
 
-/// The transform of some channels of a block: 6x6 windows, or 4x4 ones as a kernel of four taps.
+/// The transform of some channels of a block: 6x6 windows, or 4x4 ones as kernels of four taps.
 pub(super) struct Transform<'a> {
     pub(super) planes: Planes<'a>,
     pub(super) channels: Range<usize>,
@@ -48,7 +49,16 @@ pub(super) struct Transform<'a> {
     /// The padded copy, `patchwork.len` zeros.
     pub(super) copy: &'a mut [f32],
     pub(super) points: Points,
-    pub(super) as_kernel: bool,
+    pub(super) window: Window<'a>,
+}
+
+/// What the windows are.
+#[derive(Clone, Copy)]
+pub(super) enum Window<'a> {
+    /// 6x6 data.
+    Data,
+    /// 4x4 kernels, which hold each pixel once; their channels' sums are added to what is given.
+    Kernel(&'a SharedMut<'a>),
 }
 
 impl Kernel for Transform<'_> {
@@ -60,21 +70,33 @@ impl Kernel for Transform<'_> {
             patchwork,
             copy,
             points,
-            as_kernel,
+            window,
         } = self;
         assert!(points.tiles == patchwork.offsets.len() * LANES && copy.len() == patchwork.len);
         for channel in channels {
             fill(l, &planes, channel, patchwork, copy);
+            let (copy, stride) = (copy.as_ptr(), patchwork.stride);
+            let mut sums = l.splat(0.0);
             for (group, offsets) in patchwork.offsets.iter().enumerate() {
+                let at = group * LANES;
                 // SAFETY: the patchwork's windows lie inside `copy`, and the channel's rows of
                 // `points` are this task's own.
                 unsafe {
-                    let (copy, stride) = (copy.as_ptr(), patchwork.stride);
-                    if as_kernel {
-                        tile4(l, copy, stride, offsets, &points, channel, group * LANES);
-                    } else {
-                        tile6(l, copy, stride, offsets, &points, channel, group * LANES);
+                    match window {
+                        Window::Data => tile6(l, copy, stride, offsets, &points, channel, at),
+                        Window::Kernel(_) => {
+                            let sum = tile4(l, copy, stride, offsets, &points, channel, at);
+                            sums = l.add(sums, sum);
+                        }
                     }
+                }
+            }
+            if let Window::Kernel(totals) = window {
+                let mut lanes = [0f32; LANES];
+                // SAFETY: eight floats; the channel's total is this task's own.
+                unsafe {
+                    l.store(lanes.as_mut_ptr(), sums);
+                    *totals.at(channel) += lanes.iter().sum::<f32>();
                 }
             }
         }
@@ -94,22 +116,18 @@ pub(super) fn fill<L: Lanes>(
     for strip in &patchwork.strips {
         let part = channel * planes.plane + strip.rows.start * width
             ..channel * planes.plane + strip.rows.end * width;
-        let source = &planes.images.image(strip.image)[part.clone()];
-        let target = &mut copy[strip.start..];
-        for (row, target) in source
-            .chunks_exact(width)
-            .zip(target.chunks_mut(patchwork.stride))
-        {
-            copy_row(l, &mut target[..width], row);
-        }
-        if let Some(mask) = planes.mask {
-            let mask = &mask.image(strip.image)[part];
-            for (row, target) in mask
-                .chunks_exact(width)
-                .zip(target.chunks_mut(patchwork.stride))
-            {
-                for (value, &mask) in target.iter_mut().zip(row) {
-                    *value = if mask > 0.0 { *value } else { 0.0 };
+        let source = planes.images.image(strip.image)[part.clone()].chunks_exact(width);
+        let targets = copy[strip.start..].chunks_mut(patchwork.stride);
+        match planes.mask {
+            None => {
+                for (source, target) in source.zip(targets) {
+                    copy_row(l, &mut target[..width], source);
+                }
+            }
+            Some(mask) => {
+                let mask = mask.image(strip.image)[part].chunks_exact(width);
+                for ((source, mask), target) in source.zip(mask).zip(targets) {
+                    copy_row_masked(l, &mut target[..width], source, mask);
                 }
             }
         }
@@ -129,6 +147,31 @@ fn copy_row<L: Lanes>(l: L, to: &mut [f32], from: &[f32]) {
         let start = at.min(len - LANES);
         // SAFETY: start + LANES <= len, which both slices have.
         unsafe { l.store(to.as_mut_ptr().add(start), l.load(from.as_ptr().add(start))) };
+        at += LANES;
+    }
+}
+
+/// Copies a row where `mask` is positive, else zeros.
+#[inline(always)]
+fn copy_row_masked<L: Lanes>(l: L, to: &mut [f32], from: &[f32], mask: &[f32]) {
+    let len = to.len().min(from.len()).min(mask.len());
+    if len < LANES {
+        for (to, (from, mask)) in to.iter_mut().zip(from.iter().zip(mask)) {
+            *to = if *mask > 0.0 { *from } else { 0.0 };
+        }
+        return;
+    }
+    let mut at = 0;
+    while at < len {
+        let start = at.min(len - LANES);
+        // SAFETY: start + LANES <= len, which all three slices have.
+        unsafe {
+            let (from, mask) = (
+                l.load(from.as_ptr().add(start)),
+                l.load(mask.as_ptr().add(start)),
+            );
+            l.store(to.as_mut_ptr().add(start), l.where_positive(from, mask));
+        }
         at += LANES;
     }
 }
@@ -179,7 +222,7 @@ unsafe fn row6<L: Lanes>(l: L, from: *const f32, offsets: &[usize; LANES]) -> [L
     transform::data(l, [a, b, c, d, e, f])
 }
 
-/// The values of eight 4x4 windows, as kernels, at the points.
+/// The values of eight 4x4 windows, as kernels, at the points; returns the windows' sums.
 ///
 /// # Safety
 /// As [`tile6`].
@@ -192,18 +235,30 @@ unsafe fn tile4<L: Lanes>(
     points: &Points,
     channel: usize,
     at: usize,
-) {
+) -> L::V {
     // SAFETY: the rows of each window, and of the points, by this function's contract.
     unsafe {
+        let a = l.load_columns4(copy, offsets);
+        let b = l.load_columns4(copy.add(stride), offsets);
+        let c = l.load_columns4(copy.add(2 * stride), offsets);
+        let d = l.load_columns4(copy.add(3 * stride), offsets);
+        let sum = l.add(l.add(sum4(l, a), sum4(l, b)), l.add(sum4(l, c), sum4(l, d)));
         let [a, b, c, d] = [
-            transform::kernel4(l, l.load_columns4(copy, offsets)),
-            transform::kernel4(l, l.load_columns4(copy.add(stride), offsets)),
-            transform::kernel4(l, l.load_columns4(copy.add(2 * stride), offsets)),
-            transform::kernel4(l, l.load_columns4(copy.add(3 * stride), offsets)),
+            transform::kernel4(l, a),
+            transform::kernel4(l, b),
+            transform::kernel4(l, c),
+            transform::kernel4(l, d),
         ];
         for j in 0..POINTS {
             let column = transform::kernel4(l, [a[j], b[j], c[j], d[j]]);
             points.store(l, column, j, channel, at);
         }
+        sum
     }
+}
+
+/// The sum of four vectors.
+#[inline(always)]
+fn sum4<L: Lanes>(l: L, [a, b, c, d]: [L::V; 4]) -> L::V {
+    l.add(l.add(a, b), l.add(c, d))
 }

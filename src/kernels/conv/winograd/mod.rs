@@ -12,7 +12,7 @@ mod weights;
 
 use std::ops::Range;
 
-use self::input::{Planes, Points, Transform};
+use self::input::{Planes, Points, Transform, Window};
 use self::output::Finish;
 use self::tiles::{Grid, Patchwork, Windows};
 use self::transform::PRODUCTS;
@@ -181,7 +181,7 @@ impl Job<'_> {
             patchwork,
             copy,
             points,
-            as_kernel: false,
+            window: Window::Data,
         });
     }
 
@@ -243,7 +243,7 @@ fn for_each_group(channels: usize, task: impl Fn(Range<usize>) + Send + Sync) {
     });
 }
 
-/// The gradient of the weight, `[out][in][3][3]`; `dy` counts as zero where `mask` is not positive.
+/// Gradients of weight, `[out][in][3][3]`, and bias; `dy` counts as zero where `mask` is not positive.
 ///
 /// Block after block adds to the 36 products in a fixed order.
 pub(crate) fn weight_gradient(
@@ -251,7 +251,7 @@ pub(crate) fn weight_gradient(
     x: Images,
     dy: Images,
     mask: Option<Images>,
-) -> Vec<f32> {
+) -> (Vec<f32>, Vec<f32>) {
     let grid = Grid::new(geometry);
     let (rows, cols) = (geometry.out_channels, geometry.in_channels);
     let inputs = Planes {
@@ -264,11 +264,11 @@ pub(crate) fn weight_gradient(
         mask,
         plane: geometry.out_plane(),
     };
-    let width = block_tiles(geometry);
-    let stride = point_stride(rows, cols);
-    with_scratch(PRODUCTS * stride, |products| {
-        let products_len = products.len();
-        let products_shared = SharedMut::new(products);
+    let (width, stride) = (block_tiles(geometry), point_stride(rows, cols));
+    let mut bias = vec![0f32; rows];
+    let bias_shared = SharedMut::new(&mut bias);
+    let weight = with_scratch(PRODUCTS * stride, |products| {
+        let products = SharedMut::new(products);
         for start in (0..grid.len()).step_by(width) {
             let tiles = start..grid.len().min(start + width);
             let row = tiles.len().next_multiple_of(LANES);
@@ -277,22 +277,29 @@ pub(crate) fn weight_gradient(
             let (x_stride, dy_stride) = (point_stride(cols, row), point_stride(rows, row));
             with_scratch(PRODUCTS * (x_stride + dy_stride), |values| {
                 let (x_values, dy_values) = values.split_at_mut(PRODUCTS * x_stride);
-                fill_values(inputs, cols, &x_windows, x_values, false);
-                fill_values(outputs, rows, &dy_windows, dy_values, true);
+                fill_values(inputs, cols, &x_windows, x_values, Window::Data);
+                fill_values(
+                    outputs,
+                    rows,
+                    &dy_windows,
+                    dy_values,
+                    Window::Kernel(&bias_shared),
+                );
                 for_each(PRODUCTS, |point| {
                     let dy = MatRef::rows(&dy_values[point * dy_stride..], row);
                     let x = MatRef::rows(&x_values[point * x_stride..], row).transposed();
                     let sizes = (rows, cols, row);
-                    let target = products_shared.at(point * stride);
+                    let target = products.at(point * stride);
                     // SAFETY: this task's own matrix of the products.
                     unsafe { gemm_into(sizes, target, cols, start > 0, dy, x) };
                 });
             });
         }
         // SAFETY: all tasks have ended.
-        let products = unsafe { products_shared.read(0..products_len) };
+        let products = unsafe { products.read(0..PRODUCTS * stride) };
         weights::gradient(products, rows, cols)
-    })
+    });
+    (weight, bias)
 }
 
 /// Fills the values of all channels of a block.
@@ -301,25 +308,26 @@ fn fill_values(
     channels: usize,
     patchwork: &Patchwork,
     values: &mut [f32],
-    as_kernel: bool,
+    window: Window,
 ) {
     let tiles = patchwork.offsets.len() * LANES;
+    let stride = point_stride(channels, tiles);
     let values = SharedMut::new(values);
-    for_each_group(channels, |group| {
+    for_each_group(channels, |channels| {
         with_scratch(patchwork.len, |copy| {
             copy.fill(0.0);
             let points = Points {
                 start: values.at(0),
-                stride: point_stride(channels, tiles),
+                stride,
                 tiles,
             };
             dispatch(Transform {
                 planes,
-                channels: group,
+                channels,
                 patchwork,
                 copy,
                 points,
-                as_kernel,
+                window,
             });
         });
     });
