@@ -38,6 +38,13 @@ impl RepoCache {
         is_commit(commit).then(|| commit.into())
     }
 
+    /// Some commit of which there are files.
+    pub(super) fn any_commit(&self) -> Option<String> {
+        let snapshots = fs::read_dir(self.root.join("snapshots")).ok()?;
+        let mut commits = snapshots.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        commits.find(|commit| is_commit(commit))
+    }
+
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.root.join("snapshots").join(commit)
     }

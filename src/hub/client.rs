@@ -205,7 +205,7 @@ impl Client {
         failure.at(place, self.options.token.as_ref())
     }
 
-    fn sorted(&self, error: hf_hub::HFError) -> Failure {
+    pub(super) fn sorted(&self, error: hf_hub::HFError) -> Failure {
         Failure::from_hf(error, self.options.token.is_some())
     }
 }

@@ -1,11 +1,10 @@
 //! What users fetch: a detector by name, and the weights of its backbone.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     thread,
 };
-
-use serde::{Deserialize, Serialize};
 
 use super::{
     cache::cached_repos,
@@ -13,31 +12,24 @@ use super::{
     digest::Digest,
     download::{Fetched, Wanted},
     environment::HubOptions,
-    failure::{Failure, Missing, Outcome},
+    failure::{Failure, Missing},
     names::{DetectorName, RepoId, nearest},
+    pretrained::BACKBONES,
     progress::Progress,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result, backbones,
+    detector::{BackboneRecord, read_config},
+    files,
+};
 
 /// The settings of a detector and its weights; without both it is none.
-const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
+pub(super) const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
 pub(super) const CARD: &str = "README.md";
 
 /// timm's organisation on the Hub, and the file that its repositories hold weights in.
 const BACKBONE_OWNER: &str = "timm";
 const BACKBONE_FILE: &str = "model.safetensors";
-
-/// Which weights of a backbone: enough to fetch the same bytes again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackbonePin {
-    /// Repository, `owner/name`.
-    pub repo: String,
-    /// Commit.
-    pub revision: String,
-    /// SHA-256 of the file, hexadecimal.
-    pub sha256: String,
-}
 
 /// The Hugging Face Hub with its cache.
 ///
@@ -84,43 +76,71 @@ impl Hub {
         }
     }
 
-    /// The weights of the backbone `id` (timm's `arch.tag`), and the pin to record: the given one,
-    /// or that of the newest commit where there is none yet.
+    /// The weights that a detector records, and the record with repository, commit and hash: where
+    /// it had none, those of the newest commit of timm's repository. Weights recorded as local (a
+    /// hash, no repository) are looked for there too, and may then be others.
     ///
     /// # Errors
-    /// When the file cannot be had, or is not the one of the pin.
+    /// When the file cannot be had, or is not the recorded one.
     pub fn fetch_backbone(
         &self,
-        id: &str,
-        pin: Option<&BackbonePin>,
+        record: &BackboneRecord,
         progress: Progress,
-    ) -> Result<(PathBuf, BackbonePin)> {
-        let repo = match pin {
-            Some(pin) => RepoId::parse(&pin.repo)?,
-            None => RepoId::new(BACKBONE_OWNER, id)?,
+    ) -> Result<(PathBuf, BackboneRecord)> {
+        let pinned = record.repo.is_some();
+        let repo = match &record.repo {
+            Some(repo) => RepoId::parse(repo)?,
+            None => RepoId::new(BACKBONE_OWNER, &record.id)?,
         };
-        let sha256 = pin.map(|pin| read_sha256(&pin.sha256)).transpose()?;
+        let sha256 = match &record.sha256 {
+            Some(sha256) if pinned => Some(read_sha256(sha256)?),
+            _ => None,
+        };
         let wanted = Wanted {
             repo: &repo,
-            revision: pin.map_or("main", |pin| &pin.revision),
+            revision: record.revision.as_deref().filter(|_| pinned).unwrap_or("main"),
             file: BACKBONE_FILE,
             sha256: sha256.as_ref(),
         };
         let found = apart(|| self.client.fetch(wanted, progress))?;
-        let found_pin = || -> Result<BackbonePin> {
-            let sha256 = if found.digest.is_sha256() {
-                found.digest.clone()
-            } else {
-                Digest::sha256(&found.path)?
-            };
-            Ok(BackbonePin {
-                repo: repo.to_string(),
-                revision: found.commit.clone(),
-                sha256: sha256.to_string(),
-            })
+        let sha256 = match sha256 {
+            Some(pin) => pin,
+            None if found.digest.is_sha256() => found.digest,
+            None => Digest::sha256(&found.path)?,
         };
-        let pin = pin.cloned().map_or_else(found_pin, Ok)?;
-        Ok((found.path, pin))
+        let record = BackboneRecord {
+            id: record.id.clone(),
+            repo: Some(repo.to_string()),
+            revision: Some(found.commit),
+            sha256: Some(sha256.to_string()),
+        };
+        Ok((found.path, record))
+    }
+
+    /// Puts a detector and its backbone's weights (`backbone`, or the recorded ones) into a folder
+    /// of its own, for a machine without the Hub. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// When a file cannot be had, or `folder` exists and is not empty.
+    pub fn pull_to(&self, name: &str, folder: &Path, backbone: Option<&Path>, progress: Progress) -> Result<()> {
+        let source = self.fetch_detector(name, progress)?;
+        let record = read_config(&source)?.backbone;
+        let weights = match backbone {
+            Some(path) => Some(path.to_path_buf()),
+            None if backbones::needs_weights(&record.id) => Some(self.fetch_backbone(&record, progress)?.0),
+            None => None,
+        };
+        files::write_folder(folder, |staged| {
+            for file in NEEDED.iter().chain([&CARD]).filter(|file| source.join(file).is_file()) {
+                copy(&source.join(file), &staged.join(file))?;
+            }
+            if let Some(weights) = weights {
+                let beside = staged.join(BACKBONES).join(&record.id);
+                fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+                copy(&weights, &beside.join(BACKBONE_FILE))?;
+            }
+            Ok(())
+        })
     }
 
     fn fetch_repo(
@@ -199,18 +219,6 @@ impl Hub {
         let detectors = repos.iter().filter(|repo| repo.detector_parts().is_some());
         detectors.map(|repo| repo.short_name(namespace)).collect()
     }
-
-    /// The repositories of an owner that are tagged as FastFlow detectors.
-    pub(super) fn published(&self, owner: &str, progress: Progress) -> Outcome<Vec<RepoId>> {
-        let api = self.client.api()?;
-        let found = self.client.call(progress, || {
-            api.list_models().author(owner).filter("fastflow").send()
-        })?;
-        Ok(found
-            .iter()
-            .filter_map(|model| RepoId::parse(&model.id).ok())
-            .collect())
-    }
 }
 
 /// Runs blocking HTTP on a thread of its own: the library refuses to work inside an asynchronous
@@ -238,6 +246,10 @@ fn checked_folder(folder: PathBuf) -> Result<PathBuf> {
 
 fn folder_of(file: &Fetched) -> PathBuf {
     file.path.parent().unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(|_| ()).map_err(Error::io(to))
 }
 
 fn read_sha256(text: &str) -> Result<Digest> {

@@ -2,7 +2,10 @@
 //!
 //! Without the feature `hub` only names and folders are understood.
 
+mod card;
 pub mod names;
+mod pretrained;
+mod progress;
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -19,12 +22,24 @@ mod failure;
 #[cfg(feature = "hub")]
 mod fetch;
 #[cfg(feature = "hub")]
-mod progress;
+mod list;
+#[cfg(feature = "hub")]
+mod publish;
+#[cfg(feature = "hub")]
+mod stage;
 
+pub use self::{
+    card::{CardFacts, DatasetFacts, render as render_card},
+    names::{DetectorName, RepoId},
+    pretrained::{find_backbone, from_pretrained},
+    progress::{Event, Progress},
+};
 #[cfg(feature = "hub")]
 pub use self::{
     digest::Digest,
     environment::{HubOptions, Token},
-    fetch::{BackbonePin, Hub},
-    progress::{Event, Progress},
+    fetch::Hub,
+    list::Listed,
+    publish::Published,
+    stage::{PublishOptions, Staged, StagedFile},
 };

@@ -1,0 +1,232 @@
+//! The model card: `model-cards/template.md` filled from what an artifact records, and nothing else.
+
+use minijinja::{Environment, UndefinedBehavior, value::Serde};
+use serde::Serialize;
+
+use crate::{
+    Error, Result, backbones,
+    detector::{BackboneRecord, DetectorConfig},
+};
+
+const TEMPLATE: &str = include_str!("../../model-cards/template.md");
+
+/// What a card says and no artifact records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CardFacts {
+    /// What a user types to get this detector: a short name or `org/repo`.
+    pub reference: Option<String>,
+    /// The data set it was trained and tested on.
+    pub dataset: Option<DatasetFacts>,
+    /// SPDX id of the detector's own licence; by default that of the data set where it demands it.
+    pub licence: Option<String>,
+}
+
+/// A data set as a card names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DatasetFacts {
+    /// Short id, for example `mvtec-ad`.
+    pub id: String,
+    /// Its proper name.
+    pub name: String,
+    /// SPDX id of its licence, if it states one.
+    pub licence: Option<String>,
+    /// Where it is to be had.
+    pub url: Option<String>,
+    /// Whether a detector made from it may not be used commercially and keeps its licence.
+    pub non_commercial: bool,
+}
+
+impl DatasetFacts {
+    /// A data set that the project knows (`mvtec-ad`, `btad`, `visa`, `cifar10`), or any other by
+    /// its name, of which nothing further is said.
+    pub fn named(name: &str) -> Self {
+        let id = slug(name);
+        let known = [
+            ("mvtec-ad", "MVTec AD", Some("CC-BY-NC-SA-4.0"), "https://www.mvtec.com/company/research/datasets/mvtec-ad", true),
+            ("btad", "BTAD", Some("CC-BY-NC-SA-4.0"), "https://avires.dimi.uniud.it/papers/btad/btad.zip", true),
+            ("visa", "VisA", Some("CC-BY-4.0"), "https://github.com/amazon-science/spot-diff", false),
+            ("cifar10", "CIFAR-10", None, "https://www.cs.toronto.edu/~kriz/cifar.html", false),
+        ];
+        match known.iter().find(|(known, ..)| *known == id) {
+            Some(&(id, name, licence, url, non_commercial)) => Self {
+                id: id.into(),
+                name: name.into(),
+                licence: licence.map(String::from),
+                url: Some(url.into()),
+                non_commercial,
+            },
+            None => Self { id, name: name.into(), licence: None, url: None, non_commercial: false },
+        }
+    }
+}
+
+/// The card of a detector, as Markdown with the Hub's front matter.
+///
+/// # Errors
+/// When the template cannot be filled (a fault of ours).
+pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
+    if config.name.chars().any(char::is_control) {
+        return Err(Error::Invalid("config.json: name: holds a control character".into()));
+    }
+    let fallback = || DatasetFacts::named(&config.name);
+    let dataset = facts.dataset.clone().unwrap_or_else(fallback);
+    let demanded = dataset.licence.clone().filter(|_| dataset.non_commercial);
+    let licence = facts.licence.clone().or(demanded).map(|licence| licence.to_lowercase());
+    let arch = config.backbone.id.split('.').next().unwrap_or_default();
+    let training = config.training.as_ref();
+    let calibration = config.calibration.as_ref();
+    let card = Card {
+        title: format!("FastFlow {arch}: {}", config.name),
+        reference: facts.reference.as_deref().unwrap_or("FOLDER"),
+        tags: known_set(facts).then(|| dataset.id.clone()).into_iter().collect(),
+        base_model: base_model(&config.backbone),
+        backbone_licence: licence_of(&config.backbone),
+        results: results(config),
+        rows: rows(config),
+        threshold: calibration.map(|found| found.threshold.to_string()),
+        false_alarms: calibration.map(|found| trimmed(100.0 * found.false_alarm_rate)),
+        held_out: calibration.map(|found| found.normal_scores.len()),
+        learning_rate: training.map(|record| record.learning_rate.to_string()),
+        weight_decay: training.map(|record| record.weight_decay.to_string()),
+        config,
+        licence,
+        dataset,
+    };
+    template()?.render(Serde(card)).map_err(fault)
+}
+
+/// What the template reads.
+#[derive(Serialize)]
+struct Card<'a> {
+    config: &'a DetectorConfig,
+    title: String,
+    reference: &'a str,
+    tags: Vec<String>,
+    base_model: Option<String>,
+    backbone_licence: &'static str,
+    results: Vec<TaskResult>,
+    rows: Vec<Row>,
+    // Numbers as text: the template would show the rounding of a conversion.
+    threshold: Option<String>,
+    false_alarms: Option<String>,
+    held_out: Option<usize>,
+    learning_rate: Option<String>,
+    weight_decay: Option<String>,
+    licence: Option<String>,
+    dataset: DatasetFacts,
+}
+
+/// One task of the model index with what was measured for it.
+#[derive(Serialize)]
+struct TaskResult {
+    task: &'static str,
+    task_name: &'static str,
+    metrics: Vec<Metric>,
+}
+
+#[derive(Serialize)]
+struct Metric {
+    /// The Hub's word for this kind of metric.
+    r#type: &'static str,
+    name: &'static str,
+    exact: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    value: String,
+}
+
+/// Key in the artifact, task, the Hub's metric type, and how people call it.
+const METRICS: [(&str, Task, &str, &str); 7] = [
+    ("image_auroc", Task::Image, "roc_auc", "Image AUROC"),
+    ("image_ap", Task::Image, "average_precision", "Image average precision"),
+    ("image_f1_max", Task::Image, "f1", "Image F1 (best threshold)"),
+    ("pixel_auroc", Task::Pixel, "roc_auc", "Pixel AUROC"),
+    ("aupro", Task::Pixel, "aupro", "AUPRO"),
+    ("pixel_ap", Task::Pixel, "average_precision", "Pixel average precision"),
+    ("pixel_f1_max", Task::Pixel, "f1", "Pixel F1 (best threshold)"),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Task {
+    Image,
+    Pixel,
+}
+
+fn results(config: &DetectorConfig) -> Vec<TaskResult> {
+    let of = |wanted: Task| -> Vec<Metric> {
+        let known = METRICS.iter().filter(|(_, task, ..)| *task == wanted);
+        known
+            .filter_map(|&(key, _, r#type, name)| {
+                let exact = config.metrics.get(key)?.to_string();
+                Some(Metric { r#type, name, exact })
+            })
+            .collect()
+    };
+    let tasks = [
+        ("image-classification", "Image Classification", of(Task::Image)),
+        ("image-segmentation", "Image Segmentation", of(Task::Pixel)),
+    ];
+    tasks
+        .into_iter()
+        .filter(|(.., metrics)| !metrics.is_empty())
+        .map(|(task, task_name, metrics)| TaskResult { task, task_name, metrics })
+        .collect()
+}
+
+/// All that was measured, the known metrics first and by their names.
+fn rows(config: &DetectorConfig) -> Vec<Row> {
+    let row = |name: &str, value: &f64| Row { name: name.into(), value: trimmed(*value) };
+    let known = METRICS.iter().filter_map(|(key, _, _, name)| Some(row(name, config.metrics.get(*key)?)));
+    let is_known = |key: &str| METRICS.iter().any(|(known, ..)| *known == key);
+    let others = config.metrics.iter().filter(|(key, _)| !is_known(key));
+    known.chain(others.map(|(key, value)| row(&key.replace('_', " "), value))).collect()
+}
+
+/// Four decimals at most.
+fn trimmed(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+/// The repository that the backbone's weights come from; none where it needs none.
+fn base_model(backbone: &BackboneRecord) -> Option<String> {
+    let listed = || backbones::info(&backbone.id).ok()?.hub_repo;
+    backbone.repo.clone().or_else(listed)
+}
+
+fn licence_of(backbone: &BackboneRecord) -> &'static str {
+    match backbones::info(&backbone.id) {
+        Ok(info) if info.licence != "NOASSERTION" => info.licence,
+        _ => "not known to the project",
+    }
+}
+
+fn known_set(facts: &CardFacts) -> bool {
+    facts.dataset.as_ref().is_some_and(|dataset| dataset.url.is_some())
+}
+
+fn slug(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
+fn template() -> Result<minijinja::Template<'static, 'static>> {
+    static READY: std::sync::LazyLock<std::result::Result<Environment<'static>, minijinja::Error>> =
+        std::sync::LazyLock::new(|| {
+            let mut environment = Environment::new();
+            // A field that a card asks for and nobody gives is a mistake, not an empty string.
+            environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+            environment.add_template("card", TEMPLATE)?;
+            Ok(environment)
+        });
+    let ready = READY.as_ref().map_err(|error| Error::Invalid(format!("model card: {error:#}")))?;
+    ready.get_template("card").map_err(fault)
+}
+
+fn fault(error: minijinja::Error) -> Error {
+    Error::Invalid(format!("model card: {error:#}"))
+}
