@@ -7,8 +7,11 @@ use anyhow::{Context, bail};
 use candle_core::Device;
 use candle_fastflow::{
     backbones::{self, Backbone},
-    detector::{BackboneRecord, Detector, LoadOptions, hash_file, locate},
+    detector::{BackboneRecord, Detector, LoadOptions},
+    hub,
 };
+
+use super::transfer::Transfer;
 
 /// Where to compute.
 #[derive(clap::Args)]
@@ -43,7 +46,7 @@ impl Compute {
 /// Which detector, and the weights of its backbone.
 #[derive(clap::Args)]
 pub struct DetectorArgs {
-    /// A detector's folder
+    /// A detector: its folder, or a name on the Hub (bottle, bottle@cait, org/repo, org/repo@revision)
     #[arg(value_name = "DETECTOR")]
     name: String,
     /// The backbone's weights, where they are not to be looked for
@@ -58,56 +61,35 @@ impl DetectorArgs {
     }
 }
 
-fn detector_folder(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = Path::new(name);
-    if !folder.is_dir() {
-        bail!("{name}: no such folder; give the folder that `fastflow train --out` made");
-    }
-    Ok(folder.to_path_buf())
-}
-
-/// Loads a detector by the name the user gave.
+/// Loads a detector by the name the user gave, downloading what is not here.
 pub fn load_detector(
     name: &str,
     backbone_weights: Option<PathBuf>,
     device: &Device,
 ) -> anyhow::Result<Detector> {
-    let folder = detector_folder(name)?;
     let options = LoadOptions {
         backbone_weights,
         device: device.clone(),
     };
-    Ok(Detector::load(&folder, &options)?)
+    let transfer = Transfer::new(false);
+    Ok(hub::from_pretrained(name, &options, &|event| {
+        transfer.show(event);
+    })?)
 }
 
-/// Opens a backbone by its id, weights from `weights` or where [`locate`] finds them.
+/// Opens a backbone by its id, weights from `weights`, this machine or the Hub.
 pub fn open_backbone(
     id: &str,
     weights: Option<&Path>,
     device: &Device,
 ) -> anyhow::Result<(Box<dyn Backbone>, BackboneRecord)> {
     let id = backbones::resolve_id(id)?;
-    if !backbones::needs_weights(&id) {
-        let backbone = backbones::load(&id, None, device)?;
-        return Ok((backbone, BackboneRecord::embedded(&id)));
-    }
-    let Some(path) = weights.map(Path::to_path_buf).or_else(|| locate(&id)) else {
-        bail!(
-            "backbone {id} needs its weights: give --backbone-weights FILE (timm/{id}, model.safetensors), \
-             or use --backbone wavelet, which needs none"
-        );
-    };
-    let backbone = backbones::load(&id, Some(&path), device)?;
-    let sha256 = Some(hash_file(&path)?);
-    Ok((
-        backbone,
-        BackboneRecord {
-            id,
-            repo: None,
-            revision: None,
-            sha256,
-        },
-    ))
+    let transfer = Transfer::new(false);
+    let found = hub::find_backbone(&id, weights, &|event| transfer.show(event));
+    let (path, record) = found.with_context(|| {
+        format!("backbone {id} needs weights (--backbone-weights FILE gives them, --backbone wavelet needs none)")
+    })?;
+    Ok((backbones::load(&id, path.as_deref(), device)?, record))
 }
 
 /// Prints to standard output; a reader that went away (`| head`) is no error.

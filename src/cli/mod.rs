@@ -1,15 +1,23 @@
 //! The program: one file a verb, which only parses, calls and prints.
 
 mod bench;
+mod card;
 mod common;
 mod completions;
 mod data;
 mod eval;
 mod features;
 mod infer;
+#[cfg(feature = "hub")]
+mod list;
 mod plots;
 mod progress;
+#[cfg(feature = "hub")]
+mod publish;
+#[cfg(feature = "hub")]
+mod pull;
 mod train;
+mod transfer;
 
 use clap::{Parser, Subcommand};
 
@@ -47,6 +55,17 @@ enum Verb {
     Features(features::Args),
     /// Measure speed on this machine
     Bench(bench::Args),
+    /// Download a detector by its name
+    #[cfg(feature = "hub")]
+    Pull(pull::Args),
+    /// Show the detectors that can be had, or the backbones
+    #[cfg(feature = "hub")]
+    List(list::Args),
+    /// Upload a detector with its card
+    #[cfg(feature = "hub")]
+    Publish(publish::Args),
+    /// Write a detector's model card
+    Card(card::Args),
     /// Check data sets, or generate one to try things on
     Data(data::Args),
     /// Print a completion script for a shell
@@ -71,6 +90,13 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::Infer(args) => infer::run(args),
         Verb::Features(args) => features::run(args),
         Verb::Bench(args) => bench::run(args),
+        #[cfg(feature = "hub")]
+        Verb::Pull(args) => pull::run(args),
+        #[cfg(feature = "hub")]
+        Verb::List(args) => list::run(args),
+        #[cfg(feature = "hub")]
+        Verb::Publish(args) => publish::run(args),
+        Verb::Card(args) => card::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Completions(args) => completions::run(args),
     }

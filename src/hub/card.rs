@@ -42,10 +42,34 @@ impl DatasetFacts {
     pub fn named(name: &str) -> Self {
         let id = slug(name);
         let known = [
-            ("mvtec-ad", "MVTec AD", Some("CC-BY-NC-SA-4.0"), "https://www.mvtec.com/company/research/datasets/mvtec-ad", true),
-            ("btad", "BTAD", Some("CC-BY-NC-SA-4.0"), "https://avires.dimi.uniud.it/papers/btad/btad.zip", true),
-            ("visa", "VisA", Some("CC-BY-4.0"), "https://github.com/amazon-science/spot-diff", false),
-            ("cifar10", "CIFAR-10", None, "https://www.cs.toronto.edu/~kriz/cifar.html", false),
+            (
+                "mvtec-ad",
+                "MVTec AD",
+                Some("CC-BY-NC-SA-4.0"),
+                "https://www.mvtec.com/company/research/datasets/mvtec-ad",
+                true,
+            ),
+            (
+                "btad",
+                "BTAD",
+                Some("CC-BY-NC-SA-4.0"),
+                "https://avires.dimi.uniud.it/papers/btad/btad.zip",
+                true,
+            ),
+            (
+                "visa",
+                "VisA",
+                Some("CC-BY-4.0"),
+                "https://github.com/amazon-science/spot-diff",
+                false,
+            ),
+            (
+                "cifar10",
+                "CIFAR-10",
+                None,
+                "https://www.cs.toronto.edu/~kriz/cifar.html",
+                false,
+            ),
         ];
         match known.iter().find(|(known, ..)| *known == id) {
             Some(&(id, name, licence, url, non_commercial)) => Self {
@@ -55,7 +79,13 @@ impl DatasetFacts {
                 url: Some(url.into()),
                 non_commercial,
             },
-            None => Self { id, name: name.into(), licence: None, url: None, non_commercial: false },
+            None => Self {
+                id,
+                name: name.into(),
+                licence: None,
+                url: None,
+                non_commercial: false,
+            },
         }
     }
 }
@@ -66,19 +96,28 @@ impl DatasetFacts {
 /// When the template cannot be filled (a fault of ours).
 pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
     if config.name.chars().any(char::is_control) {
-        return Err(Error::Invalid("config.json: name: holds a control character".into()));
+        return Err(Error::Invalid(
+            "config.json: name: holds a control character".into(),
+        ));
     }
     let fallback = || DatasetFacts::named(&config.name);
     let dataset = facts.dataset.clone().unwrap_or_else(fallback);
     let demanded = dataset.licence.clone().filter(|_| dataset.non_commercial);
-    let licence = facts.licence.clone().or(demanded).map(|licence| licence.to_lowercase());
+    let licence = facts
+        .licence
+        .clone()
+        .or(demanded)
+        .map(|licence| licence.to_lowercase());
     let arch = config.backbone.id.split('.').next().unwrap_or_default();
     let training = config.training.as_ref();
     let calibration = config.calibration.as_ref();
     let card = Card {
         title: format!("FastFlow {arch}: {}", config.name),
         reference: facts.reference.as_deref().unwrap_or("FOLDER"),
-        tags: known_set(facts).then(|| dataset.id.clone()).into_iter().collect(),
+        tags: known_set(facts)
+            .then(|| dataset.id.clone())
+            .into_iter()
+            .collect(),
         base_model: base_model(&config.backbone),
         backbone_licence: licence_of(&config.backbone),
         results: results(config),
@@ -141,12 +180,32 @@ struct Row {
 /// Key in the artifact, task, the Hub's metric type, and how people call it.
 const METRICS: [(&str, Task, &str, &str); 7] = [
     ("image_auroc", Task::Image, "roc_auc", "Image AUROC"),
-    ("image_ap", Task::Image, "average_precision", "Image average precision"),
-    ("image_f1_max", Task::Image, "f1", "Image F1 (best threshold)"),
+    (
+        "image_ap",
+        Task::Image,
+        "average_precision",
+        "Image average precision",
+    ),
+    (
+        "image_f1_max",
+        Task::Image,
+        "f1",
+        "Image F1 (best threshold)",
+    ),
     ("pixel_auroc", Task::Pixel, "roc_auc", "Pixel AUROC"),
     ("aupro", Task::Pixel, "aupro", "AUPRO"),
-    ("pixel_ap", Task::Pixel, "average_precision", "Pixel average precision"),
-    ("pixel_f1_max", Task::Pixel, "f1", "Pixel F1 (best threshold)"),
+    (
+        "pixel_ap",
+        Task::Pixel,
+        "average_precision",
+        "Pixel average precision",
+    ),
+    (
+        "pixel_f1_max",
+        Task::Pixel,
+        "f1",
+        "Pixel F1 (best threshold)",
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -161,28 +220,47 @@ fn results(config: &DetectorConfig) -> Vec<TaskResult> {
         known
             .filter_map(|&(key, _, r#type, name)| {
                 let exact = config.metrics.get(key)?.to_string();
-                Some(Metric { r#type, name, exact })
+                Some(Metric {
+                    r#type,
+                    name,
+                    exact,
+                })
             })
             .collect()
     };
     let tasks = [
-        ("image-classification", "Image Classification", of(Task::Image)),
+        (
+            "image-classification",
+            "Image Classification",
+            of(Task::Image),
+        ),
         ("image-segmentation", "Image Segmentation", of(Task::Pixel)),
     ];
     tasks
         .into_iter()
         .filter(|(.., metrics)| !metrics.is_empty())
-        .map(|(task, task_name, metrics)| TaskResult { task, task_name, metrics })
+        .map(|(task, task_name, metrics)| TaskResult {
+            task,
+            task_name,
+            metrics,
+        })
         .collect()
 }
 
 /// All that was measured, the known metrics first and by their names.
 fn rows(config: &DetectorConfig) -> Vec<Row> {
-    let row = |name: &str, value: &f64| Row { name: name.into(), value: trimmed(*value) };
-    let known = METRICS.iter().filter_map(|(key, _, _, name)| Some(row(name, config.metrics.get(*key)?)));
+    let row = |name: &str, value: &f64| Row {
+        name: name.into(),
+        value: trimmed(*value),
+    };
+    let known = METRICS
+        .iter()
+        .filter_map(|(key, _, _, name)| Some(row(name, config.metrics.get(*key)?)));
     let is_known = |key: &str| METRICS.iter().any(|(known, ..)| *known == key);
     let others = config.metrics.iter().filter(|(key, _)| !is_known(key));
-    known.chain(others.map(|(key, value)| row(&key.replace('_', " "), value))).collect()
+    known
+        .chain(others.map(|(key, value)| row(&key.replace('_', " "), value)))
+        .collect()
 }
 
 /// Four decimals at most.
@@ -205,12 +283,17 @@ fn licence_of(backbone: &BackboneRecord) -> &'static str {
 }
 
 fn known_set(facts: &CardFacts) -> bool {
-    facts.dataset.as_ref().is_some_and(|dataset| dataset.url.is_some())
+    facts
+        .dataset
+        .as_ref()
+        .is_some_and(|dataset| dataset.url.is_some())
 }
 
 fn slug(name: &str) -> String {
     let lower = name.to_lowercase();
-    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words = lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
 }
 
@@ -223,7 +306,9 @@ fn template() -> Result<minijinja::Template<'static, 'static>> {
             environment.add_template("card", TEMPLATE)?;
             Ok(environment)
         });
-    let ready = READY.as_ref().map_err(|error| Error::Invalid(format!("model card: {error:#}")))?;
+    let ready = READY
+        .as_ref()
+        .map_err(|error| Error::Invalid(format!("model card: {error:#}")))?;
     ready.get_template("card").map_err(fault)
 }
 

@@ -28,8 +28,8 @@ pub(super) const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
 pub(super) const CARD: &str = "README.md";
 
 /// timm's organisation on the Hub, and the file that its repositories hold weights in.
-const BACKBONE_OWNER: &str = "timm";
-const BACKBONE_FILE: &str = "model.safetensors";
+pub(super) const BACKBONE_OWNER: &str = "timm";
+pub(super) const BACKBONE_FILE: &str = "model.safetensors";
 
 /// The Hugging Face Hub with its cache.
 ///
@@ -98,7 +98,11 @@ impl Hub {
         };
         let wanted = Wanted {
             repo: &repo,
-            revision: record.revision.as_deref().filter(|_| pinned).unwrap_or("main"),
+            revision: record
+                .revision
+                .as_deref()
+                .filter(|_| pinned)
+                .unwrap_or("main"),
             file: BACKBONE_FILE,
             sha256: sha256.as_ref(),
         };
@@ -122,16 +126,28 @@ impl Hub {
     ///
     /// # Errors
     /// When a file cannot be had, or `folder` exists and is not empty.
-    pub fn pull_to(&self, name: &str, folder: &Path, backbone: Option<&Path>, progress: Progress) -> Result<()> {
+    pub fn pull_to(
+        &self,
+        name: &str,
+        folder: &Path,
+        backbone: Option<&Path>,
+        progress: Progress,
+    ) -> Result<()> {
         let source = self.fetch_detector(name, progress)?;
         let record = read_config(&source)?.backbone;
         let weights = match backbone {
             Some(path) => Some(path.to_path_buf()),
-            None if backbones::needs_weights(&record.id) => Some(self.fetch_backbone(&record, progress)?.0),
+            None if backbones::needs_weights(&record.id) => {
+                Some(self.fetch_backbone(&record, progress)?.0)
+            }
             None => None,
         };
         files::write_folder(folder, |staged| {
-            for file in NEEDED.iter().chain([&CARD]).filter(|file| source.join(file).is_file()) {
+            for file in NEEDED
+                .iter()
+                .chain([&CARD])
+                .filter(|file| source.join(file).is_file())
+            {
                 copy(&source.join(file), &staged.join(file))?;
             }
             if let Some(weights) = weights {
@@ -180,12 +196,14 @@ impl Hub {
         repo: &RepoId,
         progress: Progress,
     ) -> Error {
-        let Error::Hub { reason, .. } = &error else {
+        let Error::Hub { place, reason } = error else {
             return error;
         };
         let unknown = Failure::Missing(Missing::Repo).at("", None);
-        if !matches!(unknown, Error::Hub { reason: known, .. } if known == *reason) {
-            return error;
+        if !matches!(unknown, Error::Hub { reason: known, .. } if known == reason) {
+            // What was meant as a folder ends here too.
+            let reason = format!("{reason} (nor is there a detector's folder `{name}` here)");
+            return Error::Hub { place, reason };
         }
         let known = self.known_names(repo, progress);
         let others = known

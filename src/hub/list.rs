@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, fs, path::Path, thread};
 
-use hf_hub::{HFClientSync, repository::{ModelInfo, RepoTreeEntry}};
+use hf_hub::{
+    HFClientSync,
+    repository::{ModelInfo, RepoTreeEntry},
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     cache::{RepoCache, cached_repos},
     failure::{Failure, Outcome},
-    fetch::{Hub, NEEDED, apart},
+    fetch::{BACKBONE_FILE, BACKBONE_OWNER, Hub, NEEDED, apart},
     names::RepoId,
     progress::{Event, Progress},
 };
@@ -64,7 +67,9 @@ impl Hub {
         if !self.client.options.offline {
             match apart(|| self.on_the_hub(progress)) {
                 Ok(listed) => {
-                    found.values_mut().for_each(|local| local.published = Some(false));
+                    found
+                        .values_mut()
+                        .for_each(|local| local.published = Some(false));
                     merge(&mut found, listed);
                 }
                 Err(failure @ Failure::Busy { .. }) => {
@@ -77,18 +82,42 @@ impl Hub {
         Ok(found.into_values().collect())
     }
 
+    /// Whether weights of a backbone (timm's `arch.tag`) are in the cache.
+    pub fn has_backbone(&self, id: &str) -> bool {
+        RepoId::new(BACKBONE_OWNER, id).is_ok_and(|repo| {
+            let cache = RepoCache::new(&self.client.options.cache, &repo);
+            let commit = cache.commit_of("main").or_else(|| cache.any_commit());
+            commit.is_some_and(|commit| cache.snapshot(&commit).join(BACKBONE_FILE).is_file())
+        })
+    }
+
     fn on_the_hub(&self, progress: Progress) -> Outcome<Vec<(RepoId, Listed)>> {
         let api = self.client.api()?;
         let author = &self.client.options.namespace;
-        let ask = || api.list_models().author(author).filter(TAG).full(true).card_data(true).send();
+        let ask = || {
+            api.list_models()
+                .author(author)
+                .filter(TAG)
+                .full(true)
+                .card_data(true)
+                .send()
+        };
         let models = self.client.call(progress, ask)?;
         let describe = |model: &ModelInfo| self.described(&api, model, progress);
-        Ok(in_parallel(&models, describe).into_iter().flatten().collect())
+        Ok(in_parallel(&models, describe)
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     /// What the card says. Where the listing leaves the results out, and for the sizes, the
     /// repository itself is asked; what it does not answer stays unknown.
-    fn described(&self, api: &HFClientSync, listed: &ModelInfo, progress: Progress) -> Option<(RepoId, Listed)> {
+    fn described(
+        &self,
+        api: &HFClientSync,
+        listed: &ModelInfo,
+        progress: Progress,
+    ) -> Option<(RepoId, Listed)> {
         let repo = RepoId::parse(&listed.id).ok()?;
         let model = api.model(repo.owner(), repo.name());
         let asked;
@@ -98,7 +127,9 @@ impl Hub {
             asked = self.client.call(progress, || model.info().send()).ok();
             asked.as_ref().unwrap_or(listed)
         };
-        let tree = self.client.call(progress, || model.list_tree().recursive(true).send());
+        let tree = self
+            .client
+            .call(progress, || model.list_tree().recursive(true).send());
         let card = info.card_data.as_ref();
         let index = info.model_index.as_ref().or_else(|| index_in(info));
         let (arch, category) = repo.detector_parts().unzip();
@@ -107,7 +138,9 @@ impl Hub {
             name: repo.short_name(&self.client.options.namespace),
             repo: repo.to_string(),
             category: index.and_then(category_in).or(category.map(String::from)),
-            backbone: base.and_then(|base| Some(base.split_once('/')?.1.to_string())).or(arch.map(String::from)),
+            backbone: base
+                .and_then(|base| Some(base.split_once('/')?.1.to_string()))
+                .or(arch.map(String::from)),
             image_auroc: index.and_then(|index| auroc_in(index, "image-classification")),
             pixel_auroc: index.and_then(|index| auroc_in(index, "image-segmentation")),
             bytes: tree.ok().map(|tree| size_of(&tree)),
@@ -121,8 +154,13 @@ impl Hub {
     /// The names of an owner's detectors, for suggestions.
     pub(super) fn published(&self, owner: &str, progress: Progress) -> Outcome<Vec<RepoId>> {
         let api = self.client.api()?;
-        let found = self.client.call(progress, || api.list_models().author(owner).filter(TAG).send())?;
-        Ok(found.iter().filter_map(|model| RepoId::parse(&model.id).ok()).collect())
+        let found = self.client.call(progress, || {
+            api.list_models().author(owner).filter(TAG).send()
+        })?;
+        Ok(found
+            .iter()
+            .filter_map(|model| RepoId::parse(&model.id).ok())
+            .collect())
     }
 
     fn cached(&self) -> BTreeMap<RepoId, Listed> {
@@ -133,7 +171,10 @@ impl Hub {
             let entry = described_here(&folder, &repo, repo.short_name(&options.namespace))?;
             Some((repo, entry))
         };
-        cached_repos(&options.cache).into_iter().filter_map(read).collect()
+        cached_repos(&options.cache)
+            .into_iter()
+            .filter_map(read)
+            .collect()
     }
 }
 
@@ -144,12 +185,19 @@ fn described_here(folder: &Path, repo: &RepoId, name: String) -> Option<Listed> 
     // Other people's models have a config.json too.
     config.get("schema_version")?;
     let metric = |name: &str| config.get("metrics")?.get(name)?.as_f64();
-    let sizes = NEEDED.iter().map(|file| fs::metadata(folder.join(file)).ok().map(|found| found.len()));
+    let sizes = NEEDED.iter().map(|file| {
+        fs::metadata(folder.join(file))
+            .ok()
+            .map(|found| found.len())
+    });
     Some(Listed {
         name,
         repo: repo.to_string(),
         category: config.get("name").and_then(Value::as_str).map(String::from),
-        backbone: config.pointer("/backbone/id").and_then(Value::as_str).map(String::from),
+        backbone: config
+            .pointer("/backbone/id")
+            .and_then(Value::as_str)
+            .map(String::from),
         image_auroc: metric("image_auroc"),
         pixel_auroc: metric("pixel_auroc"),
         bytes: Some(sizes.sum::<Option<u64>>()?),
@@ -172,7 +220,9 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
         thread::scope(|scope| {
             let running: Vec<_> = wave.iter().map(|item| scope.spawn(|| work(item))).collect();
             let joined = running.into_iter().map(|thread| thread.join());
-            joined.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            joined
+                .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         })
     };
     items.chunks(AT_ONCE).flat_map(wave).collect()
@@ -183,7 +233,9 @@ fn index_in(info: &ModelInfo) -> Option<&Value> {
 }
 
 fn results_in(index: &Value) -> impl Iterator<Item = &Value> {
-    let results = index.get(0).and_then(|model| model.get("results")?.as_array());
+    let results = index
+        .get(0)
+        .and_then(|model| model.get("results")?.as_array());
     results.into_iter().flatten()
 }
 
@@ -193,8 +245,11 @@ fn category_in(index: &Value) -> Option<String> {
 }
 
 fn auroc_in(index: &Value, task: &str) -> Option<f64> {
-    let is_task = |result: &&Value| result.pointer("/task/type").and_then(Value::as_str) == Some(task);
-    let metrics = results_in(index).filter(is_task).filter_map(|result| result.get("metrics")?.as_array());
+    let is_task =
+        |result: &&Value| result.pointer("/task/type").and_then(Value::as_str) == Some(task);
+    let metrics = results_in(index)
+        .filter(is_task)
+        .filter_map(|result| result.get("metrics")?.as_array());
     let is_auroc = |metric: &&Value| metric.get("type").and_then(Value::as_str) == Some("roc_auc");
     metrics.flatten().find(is_auroc)?.get("value")?.as_f64()
 }

@@ -27,6 +27,10 @@ mod list;
 mod publish;
 #[cfg(feature = "hub")]
 mod stage;
+#[cfg(feature = "hub")]
+mod transfer;
+#[cfg(feature = "hub")]
+mod upload;
 
 pub use self::{
     card::{CardFacts, DatasetFacts, render as render_card},

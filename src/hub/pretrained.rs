@@ -40,7 +40,9 @@ impl Detector {
 /// As there.
 pub fn from_pretrained(name: &str, options: &LoadOptions, progress: Progress) -> Result<Detector> {
     // A folder with all it needs asks nothing of the environment.
-    if let DetectorName::Folder(folder) = DetectorName::parse(name, super::names::DEFAULT_NAMESPACE)? {
+    if let DetectorName::Folder(folder) =
+        DetectorName::parse(name, super::names::DEFAULT_NAMESPACE)?
+    {
         return load_with(None, &folder, options, progress);
     }
     from_hub(name, options, progress)
@@ -63,11 +65,19 @@ fn from_hub(name: &str, _options: &LoadOptions, _progress: Progress) -> Result<D
 }
 
 /// Loads the detector in `folder`, fetching what its backbone lacks.
-pub(super) fn load_with(hub: Option<&Hub>, folder: &Path, options: &LoadOptions, progress: Progress) -> Result<Detector> {
+pub(super) fn load_with(
+    hub: Option<&Hub>,
+    folder: &Path,
+    options: &LoadOptions,
+    progress: Progress,
+) -> Result<Detector> {
     let record = read_config(folder)?.backbone;
     let mut options = options.clone();
     if options.backbone_weights.is_none() && backbones::needs_weights(&record.id) {
-        let beside = folder.join(BACKBONES).join(&record.id).join("model.safetensors");
+        let beside = folder
+            .join(BACKBONES)
+            .join(&record.id)
+            .join("model.safetensors");
         let here = locate(&record.id).or_else(|| beside.is_file().then_some(beside));
         options.backbone_weights = match here {
             Some(path) => Some(path),
@@ -82,7 +92,11 @@ pub(super) fn load_with(hub: Option<&Hub>, folder: &Path, options: &LoadOptions,
 ///
 /// # Errors
 /// For an unknown id, and when the weights cannot be had.
-pub fn find_backbone(id: &str, weights: Option<&Path>, progress: Progress) -> Result<(Option<PathBuf>, BackboneRecord)> {
+pub fn find_backbone(
+    id: &str,
+    weights: Option<&Path>,
+    progress: Progress,
+) -> Result<(Option<PathBuf>, BackboneRecord)> {
     let id = backbones::resolve_id(id)?;
     let mut record = BackboneRecord::embedded(&id);
     if !backbones::needs_weights(&id) {
@@ -96,13 +110,19 @@ pub fn find_backbone(id: &str, weights: Option<&Path>, progress: Progress) -> Re
 }
 
 #[cfg(feature = "hub")]
-fn download_recorded(record: BackboneRecord, progress: Progress) -> Result<(Option<PathBuf>, BackboneRecord)> {
+fn download_recorded(
+    record: BackboneRecord,
+    progress: Progress,
+) -> Result<(Option<PathBuf>, BackboneRecord)> {
     let (path, record) = Hub::from_environment()?.fetch_backbone(&record, progress)?;
     Ok((Some(path), record))
 }
 
 #[cfg(not(feature = "hub"))]
-fn download_recorded(record: BackboneRecord, _progress: Progress) -> Result<(Option<PathBuf>, BackboneRecord)> {
+fn download_recorded(
+    record: BackboneRecord,
+    _progress: Progress,
+) -> Result<(Option<PathBuf>, BackboneRecord)> {
     Err(Error::Unknown {
         kind: "file with the weights of",
         name: record.id,
@@ -111,7 +131,11 @@ fn download_recorded(record: BackboneRecord, _progress: Progress) -> Result<(Opt
 }
 
 #[cfg(feature = "hub")]
-fn download(hub: Option<&Hub>, record: &BackboneRecord, progress: Progress) -> Result<Option<PathBuf>> {
+fn download(
+    hub: Option<&Hub>,
+    record: &BackboneRecord,
+    progress: Progress,
+) -> Result<Option<PathBuf>> {
     let own;
     let hub = match hub {
         Some(hub) => hub,
@@ -124,6 +148,10 @@ fn download(hub: Option<&Hub>, record: &BackboneRecord, progress: Progress) -> R
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(_hub: Option<&Hub>, _record: &BackboneRecord, _progress: Progress) -> Result<Option<PathBuf>> {
+fn download(
+    _hub: Option<&Hub>,
+    _record: &BackboneRecord,
+    _progress: Progress,
+) -> Result<Option<PathBuf>> {
     Ok(None)
 }

@@ -85,11 +85,18 @@ impl Hub {
     ///
     /// # Errors
     /// The first check that fails, naming file and field.
-    pub fn stage(&self, folder: &Path, options: &PublishOptions, progress: Progress) -> Result<Staged> {
+    pub fn stage(
+        &self,
+        folder: &Path,
+        options: &PublishOptions,
+        progress: Progress,
+    ) -> Result<Staged> {
         let config = read_config(folder)?;
         let repo = match &options.repo {
             Some(repo) => repo.clone(),
-            None => RepoId::of_detector(&self.options().namespace, &config.backbone.id, &config.name)?,
+            None => {
+                RepoId::of_detector(&self.options().namespace, &config.backbone.id, &config.name)?
+            }
         };
         progress(Event::Notice(&format!("checking {}", folder.display())));
         check_finite(&folder.join(MODEL_FILE))?;
@@ -107,7 +114,10 @@ impl Hub {
         }
         let card = staged.path().join(CARD);
         fs::write(&card, render(&config, &facts)?).map_err(Error::io(&card))?;
-        let files = NEEDED.iter().chain([&CARD]).map(|file| described(staged.path(), file));
+        let files = NEEDED
+            .iter()
+            .chain([&CARD])
+            .map(|file| described(staged.path(), file));
         Ok(Staged {
             repo,
             files: files.collect::<Result<_>>()?,
@@ -132,12 +142,16 @@ fn check_finite(path: &Path) -> Result<()> {
         if !tensor.dtype().is_float() {
             continue;
         }
-        let values = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let values = tensor
+            .flatten_all()?
+            .to_dtype(DType::F32)?
+            .to_vec1::<f32>()?;
         if !values.iter().all(|value| value.is_finite()) {
             return Err(Error::Tensor {
                 path: path.into(),
                 tensor: name,
-                reason: "holds a value that is not a finite number; train again before publishing".into(),
+                reason: "holds a value that is not a finite number; train again before publishing"
+                    .into(),
             });
         }
     }

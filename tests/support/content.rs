@@ -127,14 +127,25 @@ pub fn tree_json(tree: &Tree) -> Value {
 
 /// All files that clients have put into a content-addressed store in a folder, by SHA-256.
 pub async fn stored_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let root = folder.join("xet/xorbs");
-    if !root.exists() {
-        return BTreeMap::new();
+    let mut found = BTreeMap::new();
+    if !folder.exists() {
+        return found;
     }
+    // A copy: the client that asks for the commit may still hold its store locked.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.unwrap();
+        let to = copy.path().join(entry.path().strip_prefix(folder).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(to).unwrap();
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+    let root = copy.path().join("xet/xorbs");
     let store = LocalClient::new(XetContext::default().unwrap(), root)
         .await
         .unwrap();
-    let mut found = BTreeMap::new();
     for (file, _) in store.list_file_shard_entries().await.unwrap() {
         let bytes = store.get_file_data(&file, None).await.unwrap();
         found.insert(sha256(&bytes), bytes.to_vec());

@@ -33,6 +33,8 @@ pub enum Kind {
     StaleEtag,
     /// A hash that leads out of the cache's folder.
     WildEtag,
+    /// A commit that leads out of the cache's folder.
+    WildCommit,
     /// After the first half of the body, silence.
     Stall(Duration),
     /// The body in small pieces with waits between them.
@@ -85,6 +87,12 @@ pub fn spoil(kind: &Kind, headers: &mut HeaderMap, bytes: Vec<u8>) -> Body {
     match kind {
         Kind::StaleEtag => etag(&format!("\"{}\"", "0123456789abcdef".repeat(4))),
         Kind::WildEtag => etag("\"../../../../outside\""),
+        Kind::WildCommit => {
+            headers.insert(
+                "x-repo-commit",
+                HeaderValue::from_static("../../../../outside"),
+            );
+        }
         _ => {}
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));

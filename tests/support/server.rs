@@ -122,6 +122,11 @@ impl TestHub {
         self.inner.faults.lock().unwrap().push(fault);
     }
 
+    /// Ends all faults.
+    pub fn forgive(&self) {
+        self.inner.faults.lock().unwrap().clear();
+    }
+
     /// Faults that no request has met.
     pub fn unmet(&self) -> usize {
         self.inner

@@ -1,106 +1,20 @@
-//! The Hub: every way a download or a publication can go wrong, against a Hub in this process.
-#![cfg(feature = "hub")]
-#![allow(clippy::unwrap_used, missing_docs)]
+//! Downloads: verified, resumed, shared with other processes, and never a bad file in the cache.
 
-mod support;
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Mutex,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Mutex, time::Duration};
 
 use candle_fastflow::{
-    Error,
-    hub::{Event, Hub, HubOptions, Token},
+    detector::BackboneRecord,
+    hub::{Event, Hub, Token},
 };
-use support::{
-    content::{git_blob, sha256},
-    faults::{Fault, Kind},
-    server::{TOKEN, TestHub},
+
+use crate::{
+    setup::{CARD, CONFIG, REPO, Setup, weights},
+    support::{
+        content::sha256,
+        faults::{Fault, Kind},
+        server::{TOKEN, TestHub},
+    },
 };
-use tempfile::TempDir;
-
-const REPO: &str = "zoo/fastflow-resnet18-bottle";
-const CONFIG: &[u8] = b"{\"schema_version\": 1}\n";
-const CARD: &[u8] = b"---\ntags: [fastflow]\n---\n# bottle\n";
-
-/// Not compressible to anything, so that offsets cannot be right by chance.
-fn weights() -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    };
-    (0..300_000).map(|_| next()).collect()
-}
-
-/// A Hub with one detector, and a client with an empty cache.
-struct Setup {
-    server: TestHub,
-    cache: TempDir,
-}
-
-impl Setup {
-    fn new() -> Self {
-        let server = TestHub::start();
-        let files = [
-            ("config.json", CONFIG),
-            ("model.safetensors", &weights()),
-            ("README.md", CARD),
-        ];
-        server.put(REPO, &files);
-        Self {
-            server,
-            cache: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn options(&self) -> HubOptions {
-        let endpoint = self.server.url();
-        let cache = self.cache.path().join("hub").display().to_string();
-        let home = self.cache.path().display().to_string();
-        let mut options = HubOptions::from_variables(|name| match name {
-            "HF_ENDPOINT" => Some(endpoint.clone()),
-            "HF_HUB_CACHE" => Some(cache.clone()),
-            "HF_HOME" => Some(home.clone()),
-            "FASTFLOW_NAMESPACE" => Some("zoo".into()),
-            _ => None,
-        })
-        .unwrap();
-        options.backoff = Duration::from_millis(5);
-        options.silence_timeout = Duration::from_millis(400);
-        options
-    }
-
-    fn hub(&self) -> Hub {
-        Hub::new(self.options()).unwrap()
-    }
-
-    fn pull(&self) -> Result<PathBuf, Error> {
-        self.hub().fetch_detector("bottle", &|_| ())
-    }
-
-    /// Every blob in the cache has the hash that its name says, and no detector is half there.
-    fn assert_sound(&self) {
-        let repos = fs::read_dir(self.cache.path().join("hub"))
-            .into_iter()
-            .flatten();
-        for repo in repos.map(|entry| entry.unwrap().path()) {
-            for blob in fs::read_dir(repo.join("blobs")).into_iter().flatten() {
-                let blob = blob.unwrap().path();
-                let name = blob.file_name().unwrap().to_str().unwrap().to_string();
-                let bytes = fs::read(&blob).unwrap();
-                let whole = [sha256(&bytes), git_blob(&bytes)].contains(&name);
-                let beginning = name.ends_with(".incomplete") && weights().starts_with(&bytes);
-                assert!(whole || beginning, "a bad file stayed in the cache: {name}");
-            }
-        }
-    }
-}
 
 fn assert_detector(folder: &Path) {
     assert_eq!(fs::read(folder.join("config.json")).unwrap(), CONFIG);
@@ -325,6 +239,10 @@ fn lasting_faults_are_errors_and_leave_no_bad_file() {
         (
             Fault::new("HEAD", "model.safetensors", Kind::WildEtag),
             ["model.safetensors", "hash"],
+        ),
+        (
+            Fault::new("HEAD", "config.json", Kind::WildCommit),
+            ["config.json", "commit"],
         ),
     ] {
         let setup = Setup::new();
@@ -581,4 +499,49 @@ fn two_threads_at_once_move_the_content_once() {
         .filter(|seen| seen.at_storage)
         .count();
     assert_eq!(transfers, 1);
+}
+
+#[test]
+fn backbone_weights_are_pinned_at_first_use() {
+    let setup = Setup::new();
+    let repo = "timm/resnet18.tv_in1k";
+    let commit = setup.server.put(repo, &[("model.safetensors", &weights())]);
+    let hub = setup.hub();
+    let unpinned = BackboneRecord::embedded("resnet18.tv_in1k");
+    let (path, pinned) = hub.fetch_backbone(&unpinned, &|_| ()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), weights());
+    assert_eq!(pinned.repo.as_deref(), Some(repo));
+    assert_eq!(pinned.revision.as_deref(), Some(commit.as_str()));
+    assert_eq!(pinned.sha256, Some(sha256(&weights())));
+
+    // The repository moves on; the pin still gives the same bytes, also to an empty cache.
+    setup
+        .server
+        .put(repo, &[("model.safetensors", b"other weights")]);
+    let fresh = tempfile::tempdir().unwrap();
+    let mut options = setup.options();
+    options.cache = fresh.path().into();
+    let (path, record) = Hub::new(options)
+        .unwrap()
+        .fetch_backbone(&pinned, &|_| ())
+        .unwrap();
+    assert_eq!((fs::read(path).unwrap(), &record), (weights(), &pinned));
+
+    // Another file than the recorded one is refused, unless it was recorded as local.
+    let moved = BackboneRecord {
+        revision: Some("main".into()),
+        ..pinned.clone()
+    };
+    let error = hub.fetch_backbone(&moved, &|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("trained with") && error.contains(&sha256(&weights())),
+        "{error}"
+    );
+    let local = BackboneRecord {
+        repo: None,
+        revision: None,
+        ..pinned
+    };
+    let (path, _) = hub.fetch_backbone(&local, &|_| ()).unwrap();
+    assert_eq!(fs::read(path).unwrap(), b"other weights");
 }

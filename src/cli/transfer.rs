@@ -1,0 +1,82 @@
+//! Downloads and uploads on a terminal: a bar a file, notices as lines.
+
+use std::sync::Mutex;
+
+use candle_fastflow::hub::Event;
+use indicatif::ProgressBar;
+
+use super::progress;
+
+/// Shows what a transfer tells; silent where standard error is not a terminal, or when `quiet`.
+pub struct Transfer {
+    quiet: bool,
+    /// The bar in use and the file it shows.
+    shown: Mutex<Option<(String, ProgressBar)>>,
+}
+
+impl Transfer {
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            shown: Mutex::new(None),
+        }
+    }
+
+    /// For the library to call.
+    pub fn show(&self, event: Event) {
+        match event {
+            Event::Download { file, done, total } => self.advance(file, done, total),
+            Event::Upload { done, total } => self.advance("uploading", done, Some(total)),
+            Event::Downloaded { .. } => self.clear(),
+            Event::Notice(text) => self.note(text),
+            _ => {}
+        }
+    }
+
+    fn advance(&self, file: &str, done: u64, total: Option<u64>) {
+        let Ok(mut shown) = self.shown.lock() else {
+            return;
+        };
+        let quiet = self.quiet;
+        let fresh = || {
+            let template = "{msg} [{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}  eta {eta}";
+            let bar = progress::bar(quiet, template);
+            bar.set_message(file.to_string());
+            (file.to_string(), bar)
+        };
+        match &*shown {
+            Some((current, _)) if current == file => {}
+            _ => *shown = Some(fresh()),
+        }
+        if let Some((_, bar)) = &*shown {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        }
+    }
+
+    fn clear(&self) {
+        if let Ok(mut shown) = self.shown.lock()
+            && let Some((_, bar)) = shown.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match self.shown.lock().as_deref() {
+            Ok(Some((_, bar))) => bar.suspend(|| eprintln!("{text}")),
+            _ => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

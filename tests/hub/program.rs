@@ -1,0 +1,413 @@
+//! The program and the script, as users run them: in processes of their own, settings from the environment.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    setup::{REPO, Setup, Trained, scores, weights},
+    support::{
+        content::sha256,
+        faults::{Fault, Kind},
+        server::{TOKEN, TestHub},
+    },
+};
+
+const DETECTOR: &str = "zoo/fastflow-wavelet-cloth";
+
+fn fastflow(setup: &Setup, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastflow"));
+    command.args(arguments);
+    surround(&mut command, setup);
+    command
+}
+
+fn surround(command: &mut Command, setup: &Setup) {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", setup.cache.path())
+        .env("HF_HOME", setup.cache.path())
+        .env("HF_ENDPOINT", setup.server.url())
+        .env("FASTFLOW_NAMESPACE", "zoo")
+        .stdin(Stdio::null());
+}
+
+fn succeeded(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn failed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn infer_by_name_downloads_and_scores_as_the_folder_does() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    let photo = trained.test_photos().remove(0);
+    let photo_text = photo.to_str().unwrap();
+    let infer = |name: &str| succeeded(fastflow(&setup, &["infer", name, photo_text, "--json"]));
+    let by_name = infer("cloth@wavelet");
+    assert_eq!(by_name, infer(trained.folder.to_str().unwrap()));
+    let score = serde_json::from_str::<serde_json::Value>(&by_name).unwrap()["score"]
+        .as_f64()
+        .unwrap();
+    assert_eq!(
+        (score as f32).to_bits(),
+        scores(&trained.folder, std::slice::from_ref(&photo))[0].0
+    );
+
+    let mut offline = fastflow(&setup, &["infer", "cloth@wavelet", photo_text, "--json"]);
+    offline
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_ENDPOINT", "http://127.0.0.1:9");
+    assert_eq!(succeeded(offline), by_name);
+
+    let error = failed(fastflow(&setup, &["infer", "clot@wavelet", photo_text]));
+    assert!(error.contains("did you mean cloth@wavelet"), "{error}");
+    assert_eq!(error.trim().lines().count(), 1, "{error}");
+}
+
+#[test]
+fn pull_and_list() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    let told = succeeded(fastflow(&setup, &["pull", "cloth@wavelet", "--json"]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let folder = Path::new(told["folder"].as_str().unwrap()).to_path_buf();
+    assert!(
+        folder.starts_with(setup.cache.path().join("hub")),
+        "{}",
+        folder.display()
+    );
+
+    let listed = succeeded(fastflow(&setup, &["list", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["bottle", "cloth@wavelet"]);
+    assert_eq!(listed[1]["cached"], true);
+    assert!(
+        listed[1].get("image_auroc").is_none(),
+        "the card on the server holds no figures"
+    );
+    let table = succeeded(fastflow(&setup, &["list"]));
+    assert!(
+        table.contains("cloth@wavelet") && table.contains("bottle"),
+        "{table}"
+    );
+    let backbones = succeeded(fastflow(&setup, &["list", "--backbones", "--json"]));
+    let backbones: serde_json::Value = serde_json::from_str(&backbones).unwrap();
+    let cached = |id: &str| {
+        backbones
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["id"] == id)
+            .unwrap()["cached"]
+            .clone()
+    };
+    assert_eq!(
+        (cached("wavelet"), cached("resnet18.tv_in1k")),
+        (true.into(), false.into())
+    );
+}
+
+#[test]
+fn pull_to_makes_a_folder_for_a_machine_without_network() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.edit(|config| config["backbone"]["id"] = "resnet18.tv_in1k".into());
+    trained.put(&setup.server, "zoo/fastflow-resnet18-cloth");
+    setup.server.put(
+        "timm/resnet18.tv_in1k",
+        &[("model.safetensors", &weights())],
+    );
+    let to = setup.cache.path().join("carried");
+    let to_text = to.to_str().unwrap();
+    succeeded(fastflow(&setup, &["pull", "cloth", "--to", to_text]));
+    for (file, content) in [
+        (
+            "config.json",
+            fs::read(trained.folder.join("config.json")).unwrap(),
+        ),
+        (
+            "model.safetensors",
+            fs::read(trained.folder.join("model.safetensors")).unwrap(),
+        ),
+        ("backbones/resnet18.tv_in1k/model.safetensors", weights()),
+    ] {
+        assert_eq!(fs::read(to.join(file)).unwrap(), content, "{file}");
+        assert!(
+            !to.join(file).is_symlink(),
+            "{file} must not need the cache"
+        );
+    }
+    let error = failed(fastflow(&setup, &["pull", "cloth", "--to", to_text]));
+    assert!(error.contains("carried"), "{error}");
+
+    let own = setup.cache.path().join("own.safetensors");
+    fs::write(&own, "own").unwrap();
+    let other = setup.cache.path().join("other");
+    let arguments = [
+        "pull",
+        "cloth",
+        "--to",
+        other.to_str().unwrap(),
+        "--backbone-weights",
+        own.to_str().unwrap(),
+    ];
+    succeeded(fastflow(&setup, &arguments));
+    assert_eq!(
+        fs::read(other.join("backbones/resnet18.tv_in1k/model.safetensors")).unwrap(),
+        b"own"
+    );
+}
+
+#[test]
+fn two_processes_at_once_move_the_content_once() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    setup.server.fail(Fault::new(
+        "GET",
+        "/storage/",
+        Kind::Slow(Duration::from_millis(150)),
+    ));
+    let running = [(); 3].map(|()| {
+        fastflow(&setup, &["pull", "cloth@wavelet"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    for mut process in running {
+        assert!(process.wait().unwrap().success());
+    }
+    let transfers = setup
+        .server
+        .seen()
+        .iter()
+        .filter(|seen| seen.at_storage)
+        .count();
+    assert_eq!(transfers, 1);
+    setup.assert_sound();
+}
+
+#[test]
+fn a_killed_download_goes_on() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    setup.server.fail(Fault::new(
+        "GET",
+        "/storage/",
+        Kind::Slow(Duration::from_millis(300)),
+    ));
+    let mut process = fastflow(&setup, &["pull", "cloth@wavelet"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let blobs = setup
+        .cache
+        .path()
+        .join(format!("hub/models--{}/blobs", DETECTOR.replace('/', "--")));
+    let model = sha256(&fs::read(trained.folder.join("model.safetensors")).unwrap());
+    let incomplete = blobs.join(format!("{model}.incomplete"));
+    while fs::metadata(&incomplete).map_or(0, |found| found.len()) == 0 {
+        assert!(
+            process.try_wait().unwrap().is_none(),
+            "it was over before it could be killed"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(!blobs.join(&model).exists());
+    setup.server.seen();
+    succeeded(fastflow(&setup, &["pull", "cloth@wavelet"]));
+    let seen = setup.server.seen();
+    let range = seen
+        .iter()
+        .find(|seen| seen.at_storage)
+        .unwrap()
+        .range
+        .as_ref();
+    assert!(
+        range.is_some_and(|range| !range.contains("=0-")),
+        "{range:?}"
+    );
+}
+
+#[test]
+fn a_proxy_is_used() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    let mut command = fastflow(&setup, &["pull", "cloth@wavelet"]);
+    command
+        .env("HF_ENDPOINT", "http://hub.invalid")
+        .env("HTTP_PROXY", setup.server.url())
+        .env("NO_PROXY", "127.0.0.1");
+    succeeded(command);
+    assert!(
+        setup
+            .server
+            .seen()
+            .iter()
+            .any(|seen| seen.path.starts_with(&format!("/{DETECTOR}/resolve")))
+    );
+}
+
+/// The program with all it can log switched on, through everything that handles the token.
+#[test]
+fn the_token_shows_nowhere() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    let folder = trained.folder.to_str().unwrap();
+    let echo = Kind::Status(403, Some(("x-error-message", TOKEN)));
+    let runs: [(&[&str], Option<Fault>); 6] = [
+        (&["publish", folder, "--yes", "--tag", "v1"], None),
+        (
+            &["publish", folder, "--yes", "--repo", "zoo/other"],
+            Some(Fault::new("POST", "commit", echo.clone())),
+        ),
+        (&["publish", folder, "--dry-run"], None),
+        (&["pull", "cloth@wavelet"], None),
+        (
+            &["pull", "bottle"],
+            Some(Fault::new("HEAD", "config.json", echo)),
+        ),
+        (&["list"], None),
+    ];
+    for (arguments, fault) in runs {
+        setup.server.forgive();
+        fault.into_iter().for_each(|fault| setup.server.fail(fault));
+        for log in ["trace", "warn"] {
+            let mut command = fastflow(&setup, arguments);
+            command
+                .env("HF_TOKEN", TOKEN)
+                .env("RUST_LOG", log)
+                .env("HF_XET_LOG_LEVEL", "trace");
+            let told = told(&command.output().unwrap());
+            assert!(!told.contains(TOKEN), "{arguments:?} shows the token");
+            assert!(
+                !told.contains("secret-of-the-link") || log == "trace",
+                "{arguments:?} shows a signed link"
+            );
+        }
+    }
+    for entry in walkdir::WalkDir::new(setup.cache.path())
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+    {
+        let bytes = fs::read(entry.path()).unwrap();
+        let found = bytes
+            .windows(TOKEN.len())
+            .any(|window| window == TOKEN.as_bytes());
+        assert!(!found, "{} holds the token", entry.path().display());
+    }
+    let options = setup.author().options().clone();
+    assert!(!format!("{options:?} {options:#?}").contains(TOKEN));
+}
+
+#[test]
+fn the_script_publishes_all_or_says_which_failed() {
+    let setup = Setup::new();
+    let runs = tempfile::tempdir().unwrap();
+    let trained = Trained::new();
+    for category in ["bolt", "cap", "dish"] {
+        let folder = runs.path().join(category);
+        fs::create_dir(&folder).unwrap();
+        trained.edit(|config| config["name"] = category.into());
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(trained.folder.join(file), folder.join(file)).unwrap();
+        }
+    }
+    let script = |more: &[&str]| {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/hub-upload.sh"));
+        surround(&mut command, &setup);
+        command.arg(runs.path()).args(more);
+        command
+            .env("FASTFLOW", env!("CARGO_BIN_EXE_fastflow"))
+            .env("HF_TOKEN", TOKEN);
+        command.output().unwrap()
+    };
+    let ours = |server: &TestHub| {
+        server
+            .repos()
+            .keys()
+            .filter(|id| id.contains("wavelet"))
+            .count()
+    };
+
+    let looked = script(&["--dataset", "mvtec-ad"]);
+    assert_eq!(looked.status.code(), Some(0), "{}", told(&looked));
+    assert!(
+        told(&looked).contains("3 of 3") && told(&looked).contains("--yes"),
+        "{}",
+        told(&looked)
+    );
+    assert_eq!(ours(&setup.server), 0);
+
+    setup.server.fail(Fault::new(
+        "POST",
+        "wavelet-cap/commit",
+        Kind::Status(403, None),
+    ));
+    let partly = script(&["--dataset", "mvtec-ad", "--yes"]);
+    assert_eq!(partly.status.code(), Some(1), "{}", told(&partly));
+    assert!(
+        told(&partly).contains("2 of 3") && told(&partly).contains("FAILED"),
+        "{}",
+        told(&partly)
+    );
+    assert_eq!(ours(&setup.server), 2);
+
+    let again = script(&["--dataset", "mvtec-ad", "--yes"]);
+    assert_eq!(again.status.code(), Some(0), "{}", told(&again));
+    assert_eq!(ours(&setup.server), 3);
+    let card = setup.server.repos()["zoo/fastflow-wavelet-cap"].head().tree["README.md"]
+        .bytes
+        .clone();
+    assert!(String::from_utf8(card).unwrap().contains("MVTec AD"));
+
+    fs::write(runs.path().join("cap/model.safetensors"), "damaged").unwrap();
+    setup.server.seen();
+    let refused = script(&["--yes"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        told(&refused).contains("Nothing was uploaded"),
+        "{}",
+        told(&refused)
+    );
+    assert!(setup.server.seen().is_empty());
+}
+
+#[test]
+fn publish_asks_before_it_uploads() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    let mut command = fastflow(&setup, &["publish", trained.folder.to_str().unwrap()]);
+    command.env("HF_TOKEN", TOKEN);
+    assert!(failed(command).contains("--yes"));
+    assert_eq!(setup.server.repos().keys().collect::<Vec<_>>(), [REPO]);
+}
