@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --example infer                                             # bundled detector and photos
 //! cargo run --example infer -- --detector my-detector photo.png ...     # your own
+//! cargo run --example infer -- --detector bottle photo.png ...          # one from the Hub
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 #[derive(Parser)]
 #[command(about = "Inspect photos with a FastFlow detector")]
 struct Args {
-    /// A detector's folder; the bundled one by default
+    /// A detector's folder or its name on the Hub; the bundled one by default
     #[arg(long, value_name = "NAME_OR_FOLDER")]
-    detector: Option<PathBuf>,
+    detector: Option<String>,
     /// Weights of the detector's backbone, if it needs any
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
@@ -34,9 +35,8 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let folder = args
-        .detector
-        .unwrap_or_else(|| bundled.join("fabric-detector"));
+    let bundled_detector = || bundled.join("fabric-detector").display().to_string();
+    let name = args.detector.unwrap_or_else(bundled_detector);
     let images = if args.images.is_empty() {
         vec![bundled.join("images")]
     } else {
@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         backbone_weights: args.backbone_weights,
         ..Default::default()
     };
-    let detector = Detector::load(&folder, &options)?;
+    let detector = Detector::from_pretrained(&name, &options)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
 
     let mut table = Table::new();
