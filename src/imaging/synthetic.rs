@@ -105,7 +105,7 @@ fn paste(image: &RgbImage, patch: &Patch, rng: &mut impl Rng) -> RgbImage {
     let turn = even(-45.0, 45.0, rng);
     // The image moved so that what lay at `from` lies at `to`, turned about it.
     let moved = Affine::about(from, to, turn);
-    let jitter = Jitter::draw(0.15, rng);
+    let jitter = Jitter::draw(image, 0.15, rng);
     let reach = patch.half[0].hypot(patch.half[1]) + 1.0;
     let mut out = image.clone();
     for (x, y) in around(image, to, reach) {
@@ -123,7 +123,7 @@ fn blot(image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
     let (outline, grain) = (perlin(rng), perlin(rng));
     let (coarse, fine) = (radius * even(0.5, 1.0, rng), (radius * 0.15).max(1.5));
     let moved = Affine::about(source, centre, even(-180.0, 180.0, rng));
-    let jitter = Jitter::draw(0.25, rng);
+    let jitter = Jitter::draw(image, 0.25, rng);
     let (strength, opacity) = (even(0.0, 50.0, rng), even(0.4, 1.0, rng));
     let mut out = image.clone();
     for (x, y) in around(image, centre, 1.6 * radius) {
@@ -211,11 +211,14 @@ struct Jitter {
 }
 
 impl Jitter {
-    fn draw(strength: f64, rng: &mut impl Rng) -> Self {
+    /// A grey image stays grey: colour in it would be found too easily.
+    fn draw(image: &RgbImage, strength: f64, rng: &mut impl Rng) -> Self {
+        let is_grey = image.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]);
+        let tint = if is_grey { 0.0 } else { 32.0 * strength };
         let common = even(-strength, strength, rng) * 128.0;
         Self {
             factor: 1.0 + even(-strength, strength, rng),
-            offset: std::array::from_fn(|_| common + even(-strength, strength, rng) * 32.0),
+            offset: std::array::from_fn(|_| common + even(-tint, tint, rng)),
         }
     }
 

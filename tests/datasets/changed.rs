@@ -211,9 +211,7 @@ fn screws_get_visible_defects() {
             .unwrap()
             .unwrap();
         assert!(mask.area() >= 52, "{}", sample.name(dir));
-        if let Ok(folder) = std::env::var("FASTFLOW_TEST_OUT") {
-            let name = sample.name(Path::new("")).replace(['/', ' '], "_");
-            image.save(Path::new(&folder).join(name)).unwrap();
-        }
+        let grey = image.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]);
+        assert!(grey, "a grey image stays grey");
     }
 }
