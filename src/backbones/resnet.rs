@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use super::{Backbone, BackboneInfo, FeatureShape, check_images, weights::Weights};
 use crate::{
     Result,
-    kernels::conv::{conv2d_fused, max_pool_3x3_s2_p1},
+    kernels::conv::{PreparedConv, max_pool_3x3_s2_p1},
 };
 
 /// `eps` of every batch norm.
@@ -50,7 +50,7 @@ impl Config {
 pub struct ResNet {
     info: BackboneInfo,
     config: Config,
-    stem: Conv,
+    stem: PreparedConv,
     stages: Vec<Vec<Block>>,
 }
 
@@ -60,7 +60,7 @@ impl ResNet {
     /// # Errors
     /// When a tensor is missing or misshapen.
     pub fn new(info: BackboneInfo, config: &Config, weights: &Weights) -> Result<Self> {
-        let stem = Conv::load(weights, ("conv1", "bn1"), [64, 3, 7, 7], 2)?;
+        let stem = load_conv(weights, ("conv1", "bn1"), [64, 3, 7, 7], 2)?;
         let mut stages = Vec::with_capacity(3);
         let mut channels = 64;
         for stage in 0..3 {
@@ -90,7 +90,7 @@ impl Backbone for ResNet {
     }
 
     fn device(&self) -> &Device {
-        self.stem.weight.device()
+        self.stem.device()
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
@@ -121,8 +121,8 @@ impl Backbone for ResNet {
 /// Convolutions with ReLU between them; the input is added before the last ReLU.
 #[derive(Debug)]
 struct Block {
-    convs: Vec<Conv>,
-    downsample: Option<Conv>,
+    convs: Vec<PreparedConv>,
+    downsample: Option<PreparedConv>,
 }
 
 impl Block {
@@ -136,7 +136,7 @@ impl Block {
         let outputs = config.out_channels(stage);
         let conv = |index: usize, shape, stride| {
             let names = (format!("conv{index}"), format!("bn{index}"));
-            Conv::load(weights, (&names.0, &names.1), shape, stride)
+            load_conv(weights, (&names.0, &names.1), shape, stride)
         };
         let convs = match config.block {
             BlockKind::Basic => vec![
@@ -154,7 +154,7 @@ impl Block {
         };
         let downsample = if stride != 1 || inputs != outputs {
             let names = ("downsample.0", "downsample.1");
-            Some(Conv::load(weights, names, [outputs, inputs, 1, 1], stride)?)
+            Some(load_conv(weights, names, [outputs, inputs, 1, 1], stride)?)
         } else {
             None
         };
@@ -175,55 +175,30 @@ impl Block {
     }
 }
 
-/// A convolution with its batch norm folded in; padded so that stride 1 keeps the size.
-#[derive(Debug)]
-struct Conv {
-    weight: Tensor,
-    bias: Tensor,
+/// Reads a convolution of `shape` `[outputs, inputs, k, k]` and folds its batch norm in; it is padded
+/// so that stride 1 keeps the size.
+fn load_conv(
+    weights: &Weights,
+    (conv, norm): (&str, &str),
+    shape: [usize; 4],
     stride: usize,
-}
-
-impl Conv {
-    /// `shape` is `[outputs, inputs, k, k]`.
-    fn load(
-        weights: &Weights,
-        (conv, norm): (&str, &str),
-        shape: [usize; 4],
-        stride: usize,
-    ) -> Result<Self> {
-        let mut kernel = weights.pp(conv).values("weight", &shape)?;
-        let norm = weights.pp(norm);
-        let outputs = [shape[0]];
-        let mut bias = norm.values("bias", &outputs)?;
-        let gamma = norm.values("weight", &outputs)?;
-        let mean = norm.values("running_mean", &outputs)?;
-        let variance = norm.values("running_var", &outputs)?;
-        for (channel, kernel) in kernel
-            .chunks_exact_mut(shape[1..].iter().product())
-            .enumerate()
-        {
-            let scale = gamma[channel] / (variance[channel] + EPS).sqrt();
-            kernel.iter_mut().for_each(|value| *value *= scale);
-            bias[channel] -= mean[channel] * scale;
-        }
-        Ok(Self {
-            weight: Tensor::from_vec(kernel, &shape, weights.device())?,
-            bias: Tensor::from_vec(bias, outputs[0], weights.device())?,
-            stride,
-        })
+) -> Result<PreparedConv> {
+    let mut kernel = weights.pp(conv).values("weight", &shape)?;
+    let norm = weights.pp(norm);
+    let outputs = [shape[0]];
+    let mut bias = norm.values("bias", &outputs)?;
+    let gamma = norm.values("weight", &outputs)?;
+    let mean = norm.values("running_mean", &outputs)?;
+    let variance = norm.values("running_var", &outputs)?;
+    for (channel, kernel) in kernel
+        .chunks_exact_mut(shape[1..].iter().product())
+        .enumerate()
+    {
+        let scale = gamma[channel] / (variance[channel] + EPS).sqrt();
+        kernel.iter_mut().for_each(|value| *value *= scale);
+        bias[channel] -= mean[channel] * scale;
     }
-
-    /// `relu(conv(x) + bias + residual)`, the last two steps where asked for.
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
-        let padding = self.weight.dim(2)? / 2;
-        conv2d_fused(
-            x,
-            &self.weight,
-            Some(&self.bias),
-            self.stride,
-            padding,
-            residual,
-            relu,
-        )
-    }
+    let kernel = Tensor::from_vec(kernel, &shape, weights.device())?;
+    let bias = Tensor::from_vec(bias, outputs[0], weights.device())?;
+    PreparedConv::new(&kernel, Some(&bias), stride, shape[2] / 2)
 }

@@ -18,4 +18,5 @@ mod simd;
 pub(crate) mod taps;
 mod view;
 
+pub use parallel::with_all_threads;
 pub use shape::FeatureShape;

@@ -1,29 +1,56 @@
 //! How kernels share the machine: over the global pool, or on the caller's thread inside one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
+
+thread_local! {
+    /// Whether this worker shares its kernels' work with the others; see [`with_all_threads`].
+    static SHARES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on a worker of the global pool whose kernels still use all threads.
+///
+/// Entering the pool costs tens of microseconds; a chain of small kernels does it once this way,
+/// instead of once a kernel. Inside a worker, `work` just runs, on that thread alone.
+pub fn with_all_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    /// Ends the sharing, also when `work` panics.
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            SHARES.set(false);
+        }
+    }
+    if rayon::current_thread_index().is_some() {
+        return work();
+    }
+    rayon::scope(|_| {
+        SHARES.set(true);
+        let _reset = Reset;
+        work()
+    })
+}
+
+/// How many threads [`for_each`] uses here; results must not depend on it.
+pub(crate) fn threads() -> usize {
+    if rayon::current_thread_index().is_some() && !SHARES.get() {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
 
 /// Runs `task` for `0..tasks` on all threads of the global pool, or in order on this thread
 /// when it already is a pool's worker (training gives each worker its own images).
 ///
 /// The tasks must not depend on the number of threads: that keeps results identical bit for bit.
 pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Send + Sync) {
-    if tasks <= 1 || rayon::current_thread_index().is_some() {
+    if tasks <= 1 || threads() == 1 {
         (0..tasks).for_each(task);
     } else {
         (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-    }
-}
-
-/// How many threads [`for_each`] uses here; results must not depend on it.
-pub(crate) fn threads() -> usize {
-    if rayon::current_thread_index().is_some() {
-        1
-    } else {
-        rayon::current_num_threads()
     }
 }
 
@@ -144,6 +171,22 @@ mod tests {
         };
         assert_eq!(count(false), vec![1.0; 100]);
         assert_eq!(count(true), vec![1.0; 100]);
+    }
+
+    #[test]
+    fn work_on_all_threads_shares_until_it_ends() {
+        let inside = || (rayon::current_thread_index().is_some(), threads());
+        let all = rayon::current_num_threads();
+        assert_eq!(with_all_threads(inside), (true, all));
+        assert_eq!(rayon::scope(|_| threads()), 1);
+        let panicked = std::panic::catch_unwind(|| with_all_threads(|| panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert!((0..64).into_par_iter().all(|_| threads() == 1));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
+            .unwrap();
+        assert_eq!(pool.install(|| with_all_threads(threads)), 1);
     }
 
     #[test]

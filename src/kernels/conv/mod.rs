@@ -77,28 +77,15 @@ pub fn conv2d_fused(
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
     check_channels("bias", b, geometry.out_channels)?;
-    if let Some(residual) = residual {
-        check_shape("residual", residual, geometry.out_shape().into())?;
-    }
     if !is_ours(x) {
         let y = plain(x, w, b, stride, padding)?;
         let y = residual.map_or(Ok(y.clone()), |residual| y + residual)?;
         return Ok(if relu { y.relu()? } else { y });
     }
-    let (x, w) = (batch_strided(x)?, w.contiguous()?);
-    let bias = b.map(Tensor::contiguous).transpose()?;
-    let residual = residual.map(batch_strided).transpose()?;
-    let (host_x, host_w) = (Host::open(&x), Host::open(&w));
-    let host_bias = bias.as_ref().map(Host::open);
-    let host_residual = residual.as_ref().map(Host::open);
-    let epilogue = Epilogue {
-        bias: host_bias.as_ref().map(Host::values).transpose()?,
-        residual: host_residual.as_ref().map(Host::images).transpose()?,
-        relu,
-    };
+    let w = w.contiguous()?;
+    let host_w = Host::open(&w);
     let filter = Filter::new(&geometry, host_w.values()?);
-    let out = filter.convolve(&geometry, host_x.images()?, &epilogue);
-    Ok(Tensor::from_vec(out, geometry.out_shape(), x.device())?)
+    prepared::run(&filter, &geometry, x, b, residual, relu)
 }
 
 /// The backward of [`conv2d_fused`]: gradients for the output's gradient `dy`.

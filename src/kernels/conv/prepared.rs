@@ -1,6 +1,6 @@
 //! A convolution whose weights were brought into the engine's form once.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::forward::{self, Epilogue};
 use super::geometry::Geometry;
@@ -45,12 +45,22 @@ impl<'a> Filter<'a> {
 /// Fold a batch norm into weight and bias before.
 #[derive(Debug)]
 pub struct PreparedConv {
-    weight: Tensor,
+    engine: Engine,
+    /// The weight's dimensions, `[O, C, kh, kw]`.
+    dims: [usize; 4],
     bias: Option<Tensor>,
     stride: usize,
     padding: usize,
-    /// Rearranged taps, where Winograd's engine takes them.
-    planar: Option<Vec<f32>>,
+    device: Device,
+}
+
+/// What holds the weights.
+#[derive(Debug)]
+enum Engine {
+    /// Taps as [`Taps::planar`] arranges them.
+    Winograd(Vec<f32>),
+    /// Everything else, other devices included.
+    General(Tensor),
 }
 
 impl PreparedConv {
@@ -65,46 +75,66 @@ impl PreparedConv {
         let geometry = Geometry::new(&map, w.dims(), stride, padding)?;
         check_channels("bias", b, out)?;
         let weight = w.contiguous()?;
-        let planar = if is_ours(w) && winograd::applies(&geometry) {
-            Some(Taps::new(Host::open(&weight).values()?, out, input).planar())
+        let engine = if is_ours(w) && winograd::applies(&geometry) {
+            Engine::Winograd(Taps::new(Host::open(&weight).values()?, out, input).planar())
         } else {
-            None
+            Engine::General(weight)
         };
-        let bias = b.map(Tensor::contiguous).transpose()?;
         Ok(Self {
-            weight,
-            bias,
+            engine,
+            dims: [out, input, kernel_h, kernel_w],
+            bias: b.map(Tensor::contiguous).transpose()?,
             stride,
             padding,
-            planar,
+            device: w.device().clone(),
         })
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Convolves `x [B, C, H, W]`, adds the bias and `residual` (the output's shape), then a ReLU.
     ///
     /// # Errors
-    /// If the shapes do not fit together.
+    /// If the shapes do not fit together, or `x` is elsewhere.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
-        let (stride, padding) = (self.stride, self.padding);
-        let Some(planar) = self.planar.as_ref().filter(|_| is_ours(x)) else {
-            let bias = self.bias.as_ref();
-            return conv2d_fused(x, &self.weight, bias, stride, padding, residual, relu);
+        let (stride, padding, bias) = (self.stride, self.padding, self.bias.as_ref());
+        let planar = match &self.engine {
+            Engine::General(w) => return conv2d_fused(x, w, bias, stride, padding, residual, relu),
+            Engine::Winograd(planar) => planar,
         };
-        let geometry = Geometry::new(x.dims(), self.weight.dims(), stride, padding)?;
+        let geometry = Geometry::new(x.dims(), &self.dims, stride, padding)?;
         let taps = Taps::from_planar(planar, geometry.out_channels, geometry.in_channels);
-        let x = batch_strided(x)?;
-        let residual = residual.map(batch_strided).transpose()?;
-        if let Some(residual) = &residual {
-            check_shape("residual", residual, geometry.out_shape().into())?;
-        }
-        let (host_x, host_bias) = (Host::open(&x), self.bias.as_ref().map(Host::open));
-        let host_residual = residual.as_ref().map(Host::open);
-        let epilogue = Epilogue {
-            bias: host_bias.as_ref().map(Host::values).transpose()?,
-            residual: host_residual.as_ref().map(Host::images).transpose()?,
-            relu,
-        };
-        let out = winograd::convolve(&geometry, host_x.images()?, None, taps, &epilogue);
-        Ok(Tensor::from_vec(out, geometry.out_shape(), x.device())?)
+        let filter = Filter::Winograd(taps);
+        run(&filter, &geometry, x, bias, residual, relu)
     }
+}
+
+/// Convolves a CPU tensor with the whole epilogue; `bias` must have the right length.
+pub(crate) fn run(
+    filter: &Filter,
+    geometry: &Geometry,
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    if let Some(residual) = residual {
+        check_shape("residual", residual, geometry.out_shape().into())?;
+    }
+    let x = batch_strided(x)?;
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let residual = residual.map(batch_strided).transpose()?;
+    let host_x = Host::open(&x);
+    let host_bias = bias.as_ref().map(Host::open);
+    let host_residual = residual.as_ref().map(Host::open);
+    let epilogue = Epilogue {
+        bias: host_bias.as_ref().map(Host::values).transpose()?,
+        residual: host_residual.as_ref().map(Host::images).transpose()?,
+        relu,
+    };
+    let out = filter.convolve(geometry, host_x.images()?, &epilogue);
+    Ok(Tensor::from_vec(out, geometry.out_shape(), x.device())?)
 }

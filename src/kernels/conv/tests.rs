@@ -28,6 +28,10 @@ const CASES: &[Case] = &[
     (7, 33, 4, 4, 17, (3, 3), 1, 1),
     (1, 40, 1, 1, 8, (3, 3), 1, 1),
     (3, 24, 16, 16, 24, (3, 3), 1, 1),
+    (1, 600, 8, 6, 16, (3, 3), 1, 1),
+    (2, 9, 11, 10, 17, (3, 3), 1, 2),
+    (1, 12, 9, 11, 10, (3, 3), 1, 0),
+    (5, 8, 13, 30, 8, (3, 3), 1, 1),
     (2, 5, 8, 9, 4, (1, 1), 1, 0),
     (7, 96, 15, 15, 40, (1, 1), 1, 0),
     (2, 12, 14, 11, 20, (1, 1), 2, 0),
@@ -207,8 +211,43 @@ fn gradients_match_f64() {
 }
 
 #[test]
+fn prepared_weights_give_the_same_bits() {
+    for &case in CASES {
+        let s = sample(case, true);
+        let Geometry {
+            stride, padding, ..
+        } = s.geometry;
+        let (b, residual) = (Some(&s.b), Some(&s.residual));
+        let prepared = PreparedConv::new(&s.w, b, stride, padding).unwrap();
+        for relu in [false, true] {
+            let expected = conv2d_fused(&s.x, &s.w, b, stride, padding, residual, relu).unwrap();
+            let found = prepared.forward(&s.x, residual, relu).unwrap();
+            assert_eq!(values(&found), values(&expected), "{case:?}");
+        }
+        let stranger = noise(&[1, case.1 + 1, case.2, case.3], 6);
+        assert!(
+            prepared.forward(&stranger, None, false).is_err(),
+            "{case:?}"
+        );
+    }
+}
+
+#[test]
+fn a_nan_stays_one() {
+    for case in [CASES[2], CASES[13]] {
+        let s = sample(case, false);
+        let bias = Tensor::full(f32::NAN, s.b.shape(), &Device::Cpu).unwrap();
+        let Geometry {
+            stride, padding, ..
+        } = s.geometry;
+        let y = conv2d_fused(&s.x, &s.w, Some(&bias), stride, padding, None, true).unwrap();
+        assert!(values(&y).iter().all(|v| v.is_nan()));
+    }
+}
+
+#[test]
 fn the_relu_mask_stops_gradients() {
-    for &case in &CASES[1..4] {
+    for &case in CASES {
         let s = sample(case, true);
         let Geometry {
             stride, padding, ..
