@@ -51,6 +51,22 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// All those places must be valid for writing four floats.
     unsafe fn store_columns4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]);
+    /// As [`Lanes::load_columns4`] where lanes t and t + 4 lie side by side: eight floats at each of
+    /// the first four offsets.
+    ///
+    /// # Safety
+    /// Those places must be valid for reading eight floats.
+    unsafe fn load_pairs4(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 4];
+    /// As [`Lanes::load_columns2`] where lanes t and t + 4 lie side by side.
+    ///
+    /// # Safety
+    /// The places at the first four offsets must be valid for reading eight floats.
+    unsafe fn load_pairs2(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 2];
+    /// The inverse of [`Lanes::load_pairs4`].
+    ///
+    /// # Safety
+    /// The places at the first four offsets must be valid for writing eight floats.
+    unsafe fn store_pairs4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]);
     /// `max(v, 0)`, but NaN stays NaN.
     fn relu(self, v: Self::V) -> Self::V;
     /// `v` where `mask` is above 0, else 0.
@@ -158,6 +174,24 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs4(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 4] {
+        // SAFETY: by this function's contract.
+        unsafe { self.load_columns4(from, &side_by_side(offsets)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs2(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 2] {
+        // SAFETY: by this function's contract.
+        unsafe { self.load_columns2(from, &side_by_side(offsets)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]) {
+        // SAFETY: by this function's contract.
+        unsafe { self.store_columns4(to, &side_by_side(offsets), v) }
+    }
+
+    #[inline(always)]
     fn relu(self, v: Self::V) -> Self::V {
         v.map(|x| if x < 0.0 { 0.0 } else { x })
     }
@@ -166,6 +200,12 @@ impl Lanes for Plain {
     fn where_positive(self, v: Self::V, mask: Self::V) -> Self::V {
         std::array::from_fn(|i| if mask[i] > 0.0 { v[i] } else { 0.0 })
     }
+}
+
+/// The offsets of lanes t and t + 4 from those of the first four.
+#[inline(always)]
+fn side_by_side(offsets: &[usize; LANES]) -> [usize; LANES] {
+    std::array::from_fn(|lane| offsets[lane % 4] + lane / 4 * 4)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -283,6 +323,48 @@ mod avx2 {
         }
 
         #[inline(always)]
+        unsafe fn load_pairs4(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 4] {
+            let [a, b, c, d, ..] = *offsets;
+            // SAFETY: eight floats at each offset, by this function's contract; self proves the
+            // features.
+            unsafe {
+                transpose([
+                    _mm256_loadu_ps(from.add(a)),
+                    _mm256_loadu_ps(from.add(b)),
+                    _mm256_loadu_ps(from.add(c)),
+                    _mm256_loadu_ps(from.add(d)),
+                ])
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_pairs2(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 2] {
+            let [a, b, c, d, ..] = *offsets;
+            // SAFETY: eight floats at each offset, by this function's contract; self proves the
+            // features.
+            unsafe {
+                let (a, b) = (_mm256_loadu_ps(from.add(a)), _mm256_loadu_ps(from.add(b)));
+                let (c, d) = (_mm256_loadu_ps(from.add(c)), _mm256_loadu_ps(from.add(d)));
+                let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                [
+                    _mm256_shuffle_ps::<0x44>(ab, cd),
+                    _mm256_shuffle_ps::<0xEE>(ab, cd),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_pairs4(self, to: *mut f32, offsets: &[usize; LANES], v: [__m256; 4]) {
+            // SAFETY: eight floats at each offset, by this function's contract; self proves the
+            // features.
+            unsafe {
+                for (both, offset) in transpose(v).into_iter().zip(offsets) {
+                    _mm256_storeu_ps(to.add(*offset), both);
+                }
+            }
+        }
+
+        #[inline(always)]
         fn relu(self, v: __m256) -> __m256 {
             // The second operand wins where one is NaN.
             // SAFETY: self proves the features.
@@ -344,6 +426,47 @@ mod tests {
                 ];
                 l.store_columns4(self.to.as_mut_ptr(), &offsets, v);
             }
+        }
+    }
+
+    /// Copies pairs out and back, the first two columns also by themselves.
+    struct Pairs<'a> {
+        from: &'a [f32],
+        to: &'a mut [f32],
+    }
+
+    impl Kernel for Pairs<'_> {
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) {
+            let offsets = [40, 0, 13, 24, 0, 0, 0, 0];
+            // SAFETY: both slices have 48 elements.
+            unsafe {
+                let [_, _, c, d] = l.load_pairs4(self.from.as_ptr(), &offsets);
+                let [a, b] = l.load_pairs2(self.from.as_ptr(), &offsets);
+                l.store_pairs4(self.to.as_mut_ptr(), &offsets, [a, b, c, d]);
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_come_back_where_they_were() {
+        let from: Vec<f32> = (1..49).map(|i| i as f32).collect();
+        let (mut fast, mut plain) = (vec![0f32; 48], vec![0f32; 48]);
+        dispatch(Pairs {
+            from: &from,
+            to: &mut fast,
+        });
+        Pairs {
+            from: &from,
+            to: &mut plain,
+        }
+        .run(Plain);
+        assert_eq!(fast, plain);
+        for (i, value) in plain.iter().enumerate() {
+            let copied = [40..48, 0..8, 13..21, 24..32]
+                .iter()
+                .any(|range| range.contains(&i));
+            assert_eq!(*value, if copied { (i + 1) as f32 } else { 0.0 });
         }
     }
 

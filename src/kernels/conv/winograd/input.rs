@@ -72,20 +72,30 @@ impl Kernel for Transform<'_> {
             points,
             window,
         } = self;
-        assert!(points.tiles == patchwork.offsets.len() * LANES && copy.len() == patchwork.len);
+        assert!(points.tiles == patchwork.groups.len() * LANES && copy.len() == patchwork.len);
         for channel in channels {
             fill(l, &planes, channel, patchwork, copy);
             let (copy, stride) = (copy.as_ptr(), patchwork.stride);
             let mut sums = l.splat(0.0);
-            for (group, offsets) in patchwork.offsets.iter().enumerate() {
-                let at = group * LANES;
+            for (index, group) in patchwork.groups.iter().enumerate() {
+                let (offsets, at) = (&group.offsets, index * LANES);
+                let rows = Rows {
+                    start: copy,
+                    stride,
+                    offsets,
+                };
                 // SAFETY: the patchwork's windows lie inside `copy`, and the channel's rows of
                 // `points` are this task's own.
                 unsafe {
-                    match window {
-                        Window::Data => tile6(l, copy, stride, offsets, &points, channel, at),
-                        Window::Kernel(_) => {
-                            let sum = tile4(l, copy, stride, offsets, &points, channel, at);
+                    match (window, group.paired) {
+                        (Window::Data, true) => tile6::<L, true>(l, rows, &points, channel, at),
+                        (Window::Data, false) => tile6::<L, false>(l, rows, &points, channel, at),
+                        (Window::Kernel(_), true) => {
+                            let sum = tile4::<L, true>(l, rows, &points, channel, at);
+                            sums = l.add(sums, sum);
+                        }
+                        (Window::Kernel(_), false) => {
+                            let sum = tile4::<L, false>(l, rows, &points, channel, at);
                             sums = l.add(sums, sum);
                         }
                     }
@@ -176,30 +186,74 @@ fn copy_row_masked<L: Lanes>(l: L, to: &mut [f32], from: &[f32], mask: &[f32]) {
     }
 }
 
+/// Rows of eight windows in a padded copy.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    start: *const f32,
+    stride: usize,
+    offsets: &'a [usize; LANES],
+}
+
+impl Rows<'_> {
+    /// Row `i`'s first four values of each window.
+    ///
+    /// # Safety
+    /// The windows must lie inside the copy, side by side as [`Lanes::load_pairs4`] says if `PAIRED`.
+    #[inline(always)]
+    unsafe fn four<L: Lanes, const PAIRED: bool>(self, l: L, i: usize) -> [L::V; TILE] {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let row = self.start.add(i * self.stride);
+            if PAIRED {
+                l.load_pairs4(row, self.offsets)
+            } else {
+                l.load_columns4(row, self.offsets)
+            }
+        }
+    }
+
+    /// Row `i` of each window at the points.
+    ///
+    /// # Safety
+    /// As [`Rows::four`].
+    #[inline(always)]
+    unsafe fn six<L: Lanes, const PAIRED: bool>(self, l: L, i: usize) -> [L::V; POINTS] {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let [a, b, c, d] = self.four::<L, PAIRED>(l, i);
+            let row = self.start.add(i * self.stride + TILE);
+            let [e, f] = if PAIRED {
+                l.load_pairs2(row, self.offsets)
+            } else {
+                l.load_columns2(row, self.offsets)
+            };
+            transform::data(l, [a, b, c, d, e, f])
+        }
+    }
+}
+
 /// The values of eight 6x6 windows at the points.
 ///
 /// # Safety
-/// The windows at `offsets` must lie inside `copy`; for `points` see [`Points::store`].
+/// As [`Rows::four`]; for `points` see [`Points::store`].
 #[inline(always)]
-unsafe fn tile6<L: Lanes>(
+unsafe fn tile6<L: Lanes, const PAIRED: bool>(
     l: L,
-    copy: *const f32,
-    stride: usize,
-    offsets: &[usize; LANES],
+    rows: Rows,
     points: &Points,
     channel: usize,
     at: usize,
 ) {
-    // SAFETY: the rows of each window, and of the points, by this function's contract.
+    // SAFETY: by this function's contract.
     unsafe {
         // Written out, because an array filled in a loop is first cleared in memory.
         let [a, b, c, d, e, f] = [
-            row6(l, copy, offsets),
-            row6(l, copy.add(stride), offsets),
-            row6(l, copy.add(2 * stride), offsets),
-            row6(l, copy.add(3 * stride), offsets),
-            row6(l, copy.add(4 * stride), offsets),
-            row6(l, copy.add(5 * stride), offsets),
+            rows.six::<L, PAIRED>(l, 0),
+            rows.six::<L, PAIRED>(l, 1),
+            rows.six::<L, PAIRED>(l, 2),
+            rows.six::<L, PAIRED>(l, 3),
+            rows.six::<L, PAIRED>(l, 4),
+            rows.six::<L, PAIRED>(l, 5),
         ];
         for j in 0..POINTS {
             let column = transform::data(l, [a[j], b[j], c[j], d[j], e[j], f[j]]);
@@ -208,40 +262,24 @@ unsafe fn tile6<L: Lanes>(
     }
 }
 
-/// One row of eight windows at the points.
-///
-/// # Safety
-/// Six floats must be readable at each offset.
-#[inline(always)]
-unsafe fn row6<L: Lanes>(l: L, from: *const f32, offsets: &[usize; LANES]) -> [L::V; POINTS] {
-    // SAFETY: by this function's contract.
-    let ([a, b, c, d], [e, f]) = unsafe {
-        let first = l.load_columns4(from, offsets);
-        (first, l.load_columns2(from.add(TILE), offsets))
-    };
-    transform::data(l, [a, b, c, d, e, f])
-}
-
 /// The values of eight 4x4 windows, as kernels, at the points; returns the windows' sums.
 ///
 /// # Safety
 /// As [`tile6`].
 #[inline(always)]
-unsafe fn tile4<L: Lanes>(
+unsafe fn tile4<L: Lanes, const PAIRED: bool>(
     l: L,
-    copy: *const f32,
-    stride: usize,
-    offsets: &[usize; LANES],
+    rows: Rows,
     points: &Points,
     channel: usize,
     at: usize,
 ) -> L::V {
-    // SAFETY: the rows of each window, and of the points, by this function's contract.
+    // SAFETY: by this function's contract.
     unsafe {
-        let a = l.load_columns4(copy, offsets);
-        let b = l.load_columns4(copy.add(stride), offsets);
-        let c = l.load_columns4(copy.add(2 * stride), offsets);
-        let d = l.load_columns4(copy.add(3 * stride), offsets);
+        let a = rows.four::<L, PAIRED>(l, 0);
+        let b = rows.four::<L, PAIRED>(l, 1);
+        let c = rows.four::<L, PAIRED>(l, 2);
+        let d = rows.four::<L, PAIRED>(l, 3);
         let sum = l.add(l.add(sum4(l, a), sum4(l, b)), l.add(sum4(l, c), sum4(l, d)));
         let [a, b, c, d] = [
             transform::kernel4(l, a),

@@ -149,7 +149,7 @@ impl Job<'_> {
 
     /// Lends room for a block's values and products.
     fn with_values(&self, patchwork: &Patchwork, work: impl FnOnce(&SharedMut, &SharedMut)) {
-        let tiles = patchwork.offsets.len() * LANES;
+        let tiles = patchwork.groups.len() * LANES;
         let values = PRODUCTS * point_stride(self.geometry.in_channels, tiles);
         let products = PRODUCTS * point_stride(self.geometry.out_channels, tiles);
         with_scratch(values, |values| {
@@ -167,7 +167,7 @@ impl Job<'_> {
         copy: &mut [f32],
         values: &SharedMut,
     ) {
-        let tiles = patchwork.offsets.len() * LANES;
+        let tiles = patchwork.groups.len() * LANES;
         let stride = point_stride(self.geometry.in_channels, tiles);
         let points = Points {
             start: values.at(0),
@@ -310,7 +310,7 @@ fn fill_values(
     values: &mut [f32],
     window: Window,
 ) {
-    let tiles = patchwork.offsets.len() * LANES;
+    let tiles = patchwork.groups.len() * LANES;
     let stride = point_stride(channels, tiles);
     let values = SharedMut::new(values);
     for_each_group(channels, |channels| {

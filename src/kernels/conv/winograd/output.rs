@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tiles::{Grid, Tile};
+use super::tiles::{Grid, Tile, lane};
 use super::transform::{self, POINTS, TILE};
 use crate::kernels::conv::forward::Epilogue;
 use crate::kernels::conv::geometry::Geometry;
@@ -25,11 +25,12 @@ pub(super) struct Finish<'a> {
 
 /// Eight tiles' places.
 struct Group {
-    /// Where each tile's first pixel is in the output and in the residual, in channel 0.
+    /// Where each lane's first pixel is in the output and in the residual, in channel 0.
     out: [usize; LANES],
     residual: [usize; LANES],
     /// Whether all eight exist and lie wholly inside the map.
     whole: bool,
+    paired: bool,
     tiles: Range<usize>,
 }
 
@@ -52,10 +53,10 @@ impl Kernel for Finish<'_> {
                 };
                 // SAFETY: the channel's pixels of these tiles are this task's own.
                 unsafe {
-                    if group.whole {
-                        self.write_whole(l, pixels, channel, group);
-                    } else {
-                        self.write_parts(l, pixels, channel, group);
+                    match (group.whole, group.paired) {
+                        (true, true) => self.write_whole::<L, true>(l, pixels, channel, group),
+                        (true, false) => self.write_whole::<L, false>(l, pixels, channel, group),
+                        _ => self.write_parts(l, pixels, channel, group),
                     }
                 }
             }
@@ -118,14 +119,15 @@ impl Finish<'_> {
             out: [0; LANES],
             residual: [0; LANES],
             whole: tiles.len() == LANES,
+            paired: self.grid.is_paired(&tiles),
             tiles: tiles.clone(),
         };
         let residual_stride = self
             .epilogue
             .residual
             .map_or(0, |images| images.batch_stride());
-        for (lane, index) in tiles.enumerate() {
-            let tile = self.grid.tile(index);
+        for (place, index) in tiles.enumerate() {
+            let (tile, lane) = (self.grid.tile(index), lane(place, group.paired));
             let pixel = tile.row * TILE * self.geometry.out_w + tile.col * TILE;
             group.out[lane] = tile.image * self.geometry.out_image() + pixel;
             group.residual[lane] = tile.image * residual_stride + pixel;
@@ -146,7 +148,7 @@ impl Finish<'_> {
     /// # Safety
     /// The channel's pixels of these tiles must be this task's own.
     #[inline(always)]
-    unsafe fn write_whole<L: Lanes>(
+    unsafe fn write_whole<L: Lanes, const PAIRED: bool>(
         &self,
         l: L,
         pixels: [[L::V; TILE]; TILE],
@@ -162,7 +164,14 @@ impl Finish<'_> {
             }
             if let Some(residual) = &self.epilogue.residual {
                 // SAFETY: the residual has the output's shape and these tiles are whole.
-                let add = unsafe { l.load_columns4(residual.start().add(start), &group.residual) };
+                let add = unsafe {
+                    let start = residual.start().add(start);
+                    if PAIRED {
+                        l.load_pairs4(start, &group.residual)
+                    } else {
+                        l.load_columns4(start, &group.residual)
+                    }
+                };
                 for (v, add) in row.iter_mut().zip(add) {
                     *v = l.add(*v, add);
                 }
@@ -173,7 +182,13 @@ impl Finish<'_> {
                 }
             }
             // SAFETY: whole tiles inside the map, this task's own by this function's contract.
-            unsafe { l.store_columns4(self.out.add(start), &group.out, row) };
+            unsafe {
+                if PAIRED {
+                    l.store_pairs4(self.out.add(start), &group.out, row);
+                } else {
+                    l.store_columns4(self.out.add(start), &group.out, row);
+                }
+            }
         }
     }
 
@@ -198,8 +213,8 @@ impl Finish<'_> {
             // SAFETY: eight floats.
             unsafe { l.store(values.as_mut_ptr(), *pixels) };
         }
-        for (lane, index) in group.tiles.clone().enumerate() {
-            let tile = self.grid.tile(index);
+        for (place, index) in group.tiles.clone().enumerate() {
+            let (tile, lane) = (self.grid.tile(index), lane(place, group.paired));
             let (rows, cols) = self.extent(tile);
             for (i, row) in lanes.iter().enumerate().take(rows) {
                 let at = channel * self.geometry.out_plane()

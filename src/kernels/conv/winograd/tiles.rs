@@ -38,6 +38,12 @@ impl Grid {
         self.rows * self.cols * self.batch
     }
 
+    /// Whether a group of tiles can be read in pairs, two neighbours at a time; then tile t sits in
+    /// lane `t / 2 + t % 2 * 4`.
+    pub(super) fn is_paired(&self, tiles: &Range<usize>) -> bool {
+        tiles.len() == LANES && self.cols.is_multiple_of(2) && tiles.start.is_multiple_of(2)
+    }
+
     /// The tile of a flat index.
     pub(super) fn tile(&self, index: usize) -> Tile {
         let (image, index) = (
@@ -49,6 +55,15 @@ impl Grid {
             row: index / self.cols,
             col: index % self.cols,
         }
+    }
+}
+
+/// The lane of a group's tile; see [`Grid::is_paired`].
+pub(super) fn lane(tile: usize, paired: bool) -> usize {
+    if paired {
+        tile / 2 + tile % 2 * 4
+    } else {
+        tile
     }
 }
 
@@ -88,6 +103,14 @@ pub(super) struct Strip {
     pub(super) start: usize,
 }
 
+/// Eight windows.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    /// Where each lane's window starts in the copy; lanes past the last tile see zeros.
+    pub(super) offsets: [usize; LANES],
+    pub(super) paired: bool,
+}
+
 /// A run of tiles in groups of [`LANES`], with a padded copy's layout that all channels share.
 pub(super) struct Patchwork {
     pub(super) strips: Vec<Strip>,
@@ -97,8 +120,8 @@ pub(super) struct Patchwork {
     pub(super) stride: usize,
     /// Elements of the copy.
     pub(super) len: usize,
-    /// Where each tile's window starts in the copy; lanes past the last tile see zeros.
-    pub(super) offsets: Vec<[usize; LANES]>,
+    /// The windows, eight tiles each.
+    pub(super) groups: Vec<Group>,
 }
 
 impl Patchwork {
@@ -111,7 +134,14 @@ impl Patchwork {
             stride,
             // A window of zeros comes first.
             len: POINTS * stride,
-            offsets: vec![[0; LANES]; tiles.len().div_ceil(LANES)],
+            groups: tiles
+                .clone()
+                .step_by(LANES)
+                .map(|start| Group {
+                    offsets: [0; LANES],
+                    paired: grid.is_paired(&(start..tiles.end.min(start + LANES))),
+                })
+                .collect(),
         };
         let mut start = tiles.start;
         while start < tiles.end {
@@ -120,8 +150,9 @@ impl Patchwork {
             let end = tiles.end.min(image_end);
             let top = patchwork.add_strip(windows, first, grid.tile(end - 1).row);
             for index in start..end {
-                let (tile, lane) = (grid.tile(index), index - tiles.start);
-                patchwork.offsets[lane / LANES][lane % LANES] =
+                let (tile, place) = (grid.tile(index), index - tiles.start);
+                let group = &mut patchwork.groups[place / LANES];
+                group.offsets[lane(place % LANES, group.paired)] =
                     top + (tile.row - first.row) * TILE * stride + tile.col * TILE;
             }
             start = end;
@@ -170,9 +201,10 @@ mod tests {
             let patchwork = Patchwork::new(&grid, &windows, tiles.clone());
             let mut copy = vec![0f32; patchwork.len];
             input::fill(Plain, &planes, 0, &patchwork, &mut copy);
-            for lane in 0..tiles.len().next_multiple_of(LANES) {
-                let start = patchwork.offsets[lane / LANES][lane % LANES];
-                let tile = (lane < tiles.len()).then(|| grid.tile(tiles.start + lane));
+            for place in 0..tiles.len().next_multiple_of(LANES) {
+                let group = patchwork.groups[place / LANES];
+                let start = group.offsets[lane(place % LANES, group.paired)];
+                let tile = (place < tiles.len()).then(|| grid.tile(tiles.start + place));
                 for (y, x) in (0..6).flat_map(|y| (0..6).map(move |x| (y, x))) {
                     let expected = tile.map_or(0.0, |tile| {
                         let (y, x) = (tile.row * 4 + y, tile.col * 4 + x);
