@@ -134,35 +134,35 @@ impl Lanes for Plain {
         std::array::from_fn(|i| c[i] - a[i] * b[i])
     }
 
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::V {
         // SAFETY: eight floats, by this function's contract.
         unsafe { from.cast::<Self::V>().read_unaligned() }
     }
 
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, v: Self::V) {
         // SAFETY: eight floats, by this function's contract.
         unsafe { to.cast::<Self::V>().write_unaligned(v) }
     }
 
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn load_columns4(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 4] {
         // SAFETY: four floats at each offset, by this function's contract.
         std::array::from_fn(|j| offsets.map(|offset| unsafe { *from.add(offset + j) }))
     }
 
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn load_columns2(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 2] {
         // SAFETY: two floats at each offset, by this function's contract.
         std::array::from_fn(|j| offsets.map(|offset| unsafe { *from.add(offset + j) }))
     }
 
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn store_columns4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]) {
         for (t, offset) in offsets.iter().enumerate() {
@@ -173,18 +173,21 @@ impl Lanes for Plain {
         }
     }
 
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn load_pairs4(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 4] {
         // SAFETY: by this function's contract.
         unsafe { self.load_columns4(from, &side_by_side(offsets)) }
     }
 
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn load_pairs2(self, from: *const f32, offsets: &[usize; LANES]) -> [Self::V; 2] {
         // SAFETY: by this function's contract.
         unsafe { self.load_columns2(from, &side_by_side(offsets)) }
     }
 
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn store_pairs4(self, to: *mut f32, offsets: &[usize; LANES], v: [Self::V; 4]) {
         // SAFETY: by this function's contract.
@@ -259,21 +262,21 @@ mod avx2 {
             unsafe { _mm256_fnmadd_ps(a, b, c) }
         }
 
-        // SAFETY: the caller keeps the trait\'s contract.
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn load(self, from: *const f32) -> __m256 {
             // SAFETY: eight floats, by this function's contract; self proves the features.
             unsafe { _mm256_loadu_ps(from) }
         }
 
-        // SAFETY: the caller keeps the trait\'s contract.
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn store(self, to: *mut f32, v: __m256) {
             // SAFETY: eight floats, by this function's contract; self proves the features.
             unsafe { _mm256_storeu_ps(to, v) }
         }
 
-        // SAFETY: the caller keeps the trait\'s contract.
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn load_columns4(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 4] {
             // SAFETY: four floats at each offset, by this function's contract; self proves the
@@ -288,7 +291,7 @@ mod avx2 {
             }
         }
 
-        // SAFETY: the caller keeps the trait\'s contract.
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn load_columns2(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 2] {
             // SAFETY: two floats (one f64) at each offset, by this function's contract; self proves
@@ -309,7 +312,7 @@ mod avx2 {
             }
         }
 
-        // SAFETY: the caller keeps the trait\'s contract.
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn store_columns4(self, to: *mut f32, offsets: &[usize; LANES], v: [__m256; 4]) {
             // SAFETY: four floats at each offset, by this function's contract; self proves the
@@ -322,6 +325,7 @@ mod avx2 {
             }
         }
 
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn load_pairs4(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 4] {
             let [a, b, c, d, ..] = *offsets;
@@ -337,6 +341,7 @@ mod avx2 {
             }
         }
 
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn load_pairs2(self, from: *const f32, offsets: &[usize; LANES]) -> [__m256; 2] {
             let [a, b, c, d, ..] = *offsets;
@@ -353,6 +358,7 @@ mod avx2 {
             }
         }
 
+        // SAFETY: the caller keeps the trait's contract.
         #[inline(always)]
         unsafe fn store_pairs4(self, to: *mut f32, offsets: &[usize; LANES], v: [__m256; 4]) {
             // SAFETY: eight floats at each offset, by this function's contract; self proves the
@@ -382,7 +388,7 @@ mod avx2 {
     ///
     /// # Safety
     /// The processor must have AVX2.
-    // SAFETY: the caller keeps the trait\'s contract.
+    // SAFETY: the caller keeps the trait's contract.
     #[inline(always)]
     unsafe fn transpose([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
         // SAFETY: AVX2, by this function's contract.
