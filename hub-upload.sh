@@ -7,7 +7,7 @@
 # A detector is a folder with a config.json: DIR itself, or any folder up to three below it. All are checked before any is
 # uploaded. A failed upload does not stop the others; it may be repeated, and what is there already is left alone.
 # Further options go to `fastflow publish` (--tag T, --revision R, --create-pr, --private, --dataset NAME, --licence ID).
-# FASTFLOW_NAMESPACE is the organisation; FASTFLOW names the program. Exit code: 0 all well, 1 some failed, 2 wrong use.
+# FASTFLOW_NAMESPACE is the organisation, by default the token's owner; FASTFLOW names the program. Exit code: 0 all well, 1 some failed, 2 wrong use.
 set -euo pipefail
 
 fastflow=${FASTFLOW:-fastflow}
@@ -56,17 +56,28 @@ done < <(find "$directory" -maxdepth 4 -name config.json -print0 | sort -z)
 # Runs `fastflow publish` on every detector; the reasons of failures are kept for the report.
 failures=()
 publish_all() {
-    local detector message
+    local detector message repo goes_to=$'\n'
     failures=()
     for detector in "${detectors[@]}"; do
-        if message=$("$fastflow" publish "$detector" "${options[@]+"${options[@]}"}" "$1" 2>&1 </dev/null); then
-            printf 'ok      %s\n' "$detector"
-            printf '%s\n' "$message" | sed 's/^/        /'
-        else
-            failures+=("$detector: $(printf '%s\n' "$message" | tail -n 1)")
-            printf 'FAILED  %s\n' "${failures[-1]}"
+        if ! message=$("$fastflow" publish "$detector" "${options[@]+"${options[@]}"}" "$1" 2>&1 </dev/null); then
+            fail "$detector: $(printf '%s\n' "$message" | tail -n 1)"
+            continue
         fi
+        # Two runs of one category would overwrite each other.
+        repo=$(printf '%s\n' "$message" | sed -n 's/.* -> \([^ ]*\) (.*/\1/p' | head -n 1)
+        if [[ $goes_to == *$'\n'"$repo"$'\n'* ]]; then
+            fail "$detector: another detector here goes to $repo too; leave one of them out"
+            continue
+        fi
+        goes_to+=$repo$'\n'
+        printf 'ok      %s\n' "$detector"
+        printf '%s\n' "$message" | sed 's/^/        /'
     done
+}
+
+fail() {
+    failures+=("$1")
+    printf 'FAILED  %s\n' "$1"
 }
 
 report() {

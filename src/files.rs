@@ -55,12 +55,7 @@ pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<()> 
 /// What `fill` returns, what the system says, and when `path` exists and is not an empty folder.
 pub fn write_folder<T>(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let path = path.as_ref();
-    if path.exists() && !is_empty_folder(path)? {
-        return Err(Error::Invalid(format!(
-            "{}: exists already and is not an empty folder; name another or remove it",
-            path.display()
-        )));
-    }
+    require_free(path)?;
     let parent = parent(path);
     fs::create_dir_all(&parent).map_err(explained(&parent))?;
     let staged = beside(0o777)
@@ -72,6 +67,20 @@ pub fn write_folder<T>(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Resul
     let _ = staged.keep();
     flush_folder(&parent).map_err(explained(path))?;
     Ok(value)
+}
+
+/// Checks that [`write_folder`] may have `path`, before any work is done for it.
+///
+/// # Errors
+/// When `path` exists and is not an empty folder.
+pub fn require_free(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok() && !is_empty_folder(path)? {
+        return Err(Error::Invalid(format!(
+            "{}: exists already and is not an empty folder; name another or remove it",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes a write past the process's limit on file sizes (`ulimit -f`) an error, as a full disk is.
@@ -147,10 +156,22 @@ fn explained(path: &Path) -> impl FnOnce(io::Error) -> Error {
             ErrorKind::FileTooLarge => {
                 "larger than the limit on file sizes (`ulimit -f`, or the file system's own); nothing was written"
             }
-            _ => return Error::Io { path, source },
+            _ => {
+                let source = bare(source);
+                return Error::Io { path, source };
+            }
         };
         let source = io::Error::new(source.kind(), told);
         Error::Io { path, source }
+    }
+}
+
+/// The system's own words: an error about a temporary file names that file, which tells a user nothing.
+fn bare(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|wrapped| wrapped.source());
+    match cause.map(ToString::to_string) {
+        Some(told) => io::Error::new(error.kind(), told),
+        None => error,
     }
 }
 

@@ -50,24 +50,15 @@ fn it_finds_the_defects_in_the_bundled_photos() {
     }
 }
 
+/// Its card is compared with what it records in `tests/hub/card.rs`.
 #[test]
-fn its_card_shows_what_its_config_carries_and_it_is_small() {
-    let folder = examples().join("fabric-detector");
-    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+fn it_records_good_figures_and_is_small() {
     let metrics = detector().config().metrics.clone();
-    for (name, row) in [
-        ("image_auroc", "image AUROC"),
-        ("pixel_auroc", "pixel AUROC"),
-    ] {
+    for name in ["image_auroc", "pixel_auroc"] {
         assert!(metrics[name] >= 0.95, "{name} {}", metrics[name]);
-        assert!(
-            card.contains(&format!("| {row} | {:.4} |", metrics[name])),
-            "{row}"
-        );
     }
-    let bytes = std::fs::metadata(folder.join("model.safetensors"))
-        .unwrap()
-        .len();
+    let weights = examples().join("fabric-detector/model.safetensors");
+    let bytes = std::fs::metadata(weights).unwrap().len();
     assert!(bytes < 3 << 20, "{bytes} bytes");
 }
 

@@ -32,7 +32,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         let transfer = Transfer::new(args.json);
         let listed = hub.list(&|event| transfer.show(event))?;
         if listed.is_empty() && !args.json {
-            let namespace = &hub.options().namespace;
+            let namespace = hub.options().namespace();
             common::print_line(format!(
                 "no detectors of {namespace} on the Hub, and none in the cache"
             ))?;
@@ -63,7 +63,11 @@ fn detector_table(listed: &[Listed]) -> Table {
     ];
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    // A card may hold anything; a terminal must not obey it.
+    let text = |value: &Option<String>| -> String {
+        let letters = value.iter().flat_map(|value| value.chars());
+        letters.filter(|c| !c.is_control()).collect()
+    };
     let figure = |value: Option<f64>| value.map(|value| format!("{value:.4}")).unwrap_or_default();
     for entry in listed {
         let place = match (entry.published, entry.cached) {

@@ -72,13 +72,17 @@ enum Verb {
     Completions(completions::Args),
 }
 
+/// Errors of the libraries that talk to the Hub come back to us, and are told once.
+const DEFAULT_LOG: &str = "warn,hf_hub=off,xet_client=off,xet_data=off,xet_core_structures=off,xet_runtime=off,hf_xet=off";
+
 /// Parses the command line and runs the verb.
 pub fn run() -> anyhow::Result<Outcome> {
     let cli = Cli::parse();
     candle_fastflow::files::survive_file_size_limit();
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| DEFAULT_LOG.into()),
         )
         .with_writer(std::io::stderr)
         .without_time()

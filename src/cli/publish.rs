@@ -14,14 +14,14 @@ use super::{Outcome, card::CardArgs, common, transfer::Transfer};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: fastflow publish my-detector --dataset mvtec-ad --tag v1 --dry-run\n\
+    after_help = "Example: fastflow publish my-detector --tag v1 --dry-run\n\
     The token comes from HF_TOKEN; `hf upload REPO DIR` can upload the same files"
 )]
 pub struct Args {
     /// The detector's folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Repository; by default fastflow-BACKBONE-CATEGORY of FASTFLOW_NAMESPACE
+    /// Repository; by default fastflow-BACKBONE-CATEGORY of FASTFLOW_NAMESPACE or the token's owner
     #[arg(long, value_name = "ORG/NAME")]
     repo: Option<String>,
     /// Tag the commit

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use candle_fastflow::{
     datasets::{self, Dataset},
-    detector::{AugmentationRecord, Detector, ImageScore},
+    detector::{AugmentationRecord, DatasetRecord, Detector, ImageScore},
     evaluation,
     flow::{FeatureNorm, FlowConfig, Kernels, MapKind, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Origin, Progress, RUN_FOLDER, TrainConfig, Trained, Trainer},
 };
 
-use super::{Outcome, common, progress::TrainingProgress};
+use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -65,6 +65,8 @@ pub struct Args {
     /// The detector's name; the data folder's by default
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    dataset: DatasetArgs,
     #[command(flatten)]
     optimiser: OptimiserArgs,
     #[command(flatten)]
@@ -303,6 +305,7 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.epochs = args.epochs;
     config.seed = args.seed;
     config.final_fit = args.final_fit;
+    config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
     let optimiser = &args.optimiser;
     config.batch = optimiser.batch;
     config.learning_rate = optimiser.learning_rate;
@@ -331,6 +334,14 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.false_alarm_rate = scoring.false_alarm_rate;
     config.validate()?;
     Ok(config)
+}
+
+/// The data set's name where its files tell it.
+fn recognised(data: &Path) -> Option<DatasetRecord> {
+    datasets::recognise(data).map(|known| DatasetRecord {
+        name: known.name.into(),
+        licence: known.licence.map(String::from),
+    })
 }
 
 fn augmentation(args: &AugmentArgs) -> Option<AugmentationRecord> {

@@ -17,6 +17,7 @@ mod edit;
 mod folder;
 pub mod generated;
 mod hash;
+mod known;
 mod layout;
 mod manifest;
 mod mvtec;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
 pub use edit::Edit;
+pub use known::{KnownDataset, known, recognise};
 pub use perturbed::Perturbation;
 pub use sample::Sample;
 pub use spoiled::spoiled;

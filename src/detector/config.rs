@@ -50,6 +50,12 @@ pub struct DetectorConfig {
     /// Score of the built-in test pattern ([`super::Detector::verify`]); a reloaded detector must give it again.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fixture_score: Option<f32>,
+    /// SPDX id of the detector's own licence, where its maker states one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub licence: Option<String>,
+    /// What its maker has to say about it, in Markdown; the card shows it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub notes: Option<String>,
 }
 
 /// Which backbone weights the flow was trained on.
@@ -113,6 +119,9 @@ impl Calibration {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecord {
+    /// The data set, as whoever trained on it named it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dataset: Option<DatasetRecord>,
     /// SHA-256 over names and contents of the training images.
     pub data_hash: String,
     /// Images the flow was fitted to.
@@ -146,6 +155,17 @@ pub struct TrainingRecord {
     pub parent: Option<String>,
     /// Version of the program.
     pub program: String,
+}
+
+/// A data set by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetRecord {
+    /// Its proper name, for example `MVTec AD`.
+    pub name: String,
+    /// SPDX id of its licence, if it states one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub licence: Option<String>,
 }
 
 /// Augmentation as it was used.
@@ -198,6 +218,13 @@ impl DetectorConfig {
         if self.name.is_empty() || self.name.len() > 200 {
             return invalid("name must have 1 to 200 characters".into());
         }
+        if !is_plain_id(&self.backbone.id) {
+            return invalid(format!(
+                "backbone.id `{}` is not a backbone's: letters, digits, `-`, `_` and single dots are expected",
+                self.backbone.id.escape_debug()
+            ));
+        }
+        self.validate_words()?;
         self.preprocessing.validate(path)?;
         self.flow.validate(&self.feature_shapes)?;
         self.scoring.validate()?;
@@ -209,6 +236,44 @@ impl DetectorConfig {
         }
         Ok(())
     }
+
+    /// What people wrote ends up in cards and on terminals: lines of text, not control characters.
+    fn validate_words(&self) -> Result<()> {
+        let dataset = self.training.as_ref().and_then(|t| t.dataset.as_ref());
+        let lines = [
+            ("name", Some(&self.name)),
+            ("licence", self.licence.as_ref()),
+            ("training.dataset.name", dataset.map(|d| &d.name)),
+            (
+                "training.dataset.licence",
+                dataset.and_then(|d| d.licence.as_ref()),
+            ),
+        ];
+        for (field, text) in lines {
+            if text.is_some_and(|text| text.len() > 200 || text.chars().any(char::is_control)) {
+                return Err(Error::Invalid(format!(
+                    "{field} must be one line of at most 200 characters"
+                )));
+            }
+        }
+        let breaks = |c: char| c.is_control() && c != '\n' && c != '\t';
+        match &self.notes {
+            Some(notes) if notes.len() > 100_000 || notes.chars().any(breaks) => Err(
+                Error::Invalid("notes must be Markdown of at most 100000 bytes".into()),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ids become names of folders, so that a config from elsewhere must not lead out of one.
+fn is_plain_id(id: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !id.is_empty()
+        && id.len() <= 200
+        && id.chars().all(plain)
+        && !id.starts_with('.')
+        && !id.contains("..")
 }
 
 impl Calibration {

@@ -14,7 +14,8 @@ pub use artifact::{
     CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
 };
 pub use config::{
-    AugmentationRecord, BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION, TrainingRecord,
+    AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
+    TrainingRecord,
 };
 pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};

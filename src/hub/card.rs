@@ -4,20 +4,21 @@ use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use serde::Serialize;
 
 use crate::{
-    Error, Result, backbones,
-    detector::{BackboneRecord, DetectorConfig},
+    Error, Result, backbones, datasets,
+    detector::{BackboneRecord, DatasetRecord, DetectorConfig},
 };
 
 const TEMPLATE: &str = include_str!("../../model-cards/template.md");
 
-/// What a card says and no artifact records.
+/// What a card says beside what the artifact records; where both say something, this does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CardFacts {
-    /// What a user types to get this detector: a short name or `org/repo`.
+    /// What a user types to get this detector: a short name, `org/repo` or a folder.
     pub reference: Option<String>,
-    /// The data set it was trained and tested on.
+    /// The data set it was trained and tested on; by default the recorded one.
     pub dataset: Option<DatasetFacts>,
-    /// SPDX id of the detector's own licence; by default that of the data set where it demands it.
+    /// SPDX id of the detector's own licence; by default the recorded one, or that of the data set
+    /// where it demands it.
     pub licence: Option<String>,
 }
 
@@ -40,53 +41,31 @@ impl DatasetFacts {
     /// A data set that the project knows (`mvtec-ad`, `btad`, `visa`, `cifar10`), or any other by
     /// its name, of which nothing further is said.
     pub fn named(name: &str) -> Self {
-        let id = slug(name);
-        let known = [
-            (
-                "mvtec-ad",
-                "MVTec AD",
-                Some("CC-BY-NC-SA-4.0"),
-                "https://www.mvtec.com/company/research/datasets/mvtec-ad",
-                true,
-            ),
-            (
-                "btad",
-                "BTAD",
-                Some("CC-BY-NC-SA-4.0"),
-                "https://avires.dimi.uniud.it/papers/btad/btad.zip",
-                true,
-            ),
-            (
-                "visa",
-                "VisA",
-                Some("CC-BY-4.0"),
-                "https://github.com/amazon-science/spot-diff",
-                false,
-            ),
-            (
-                "cifar10",
-                "CIFAR-10",
-                None,
-                "https://www.cs.toronto.edu/~kriz/cifar.html",
-                false,
-            ),
-        ];
-        match known.iter().find(|(known, ..)| *known == id) {
-            Some(&(id, name, licence, url, non_commercial)) => Self {
-                id: id.into(),
-                name: name.into(),
-                licence: licence.map(String::from),
-                url: Some(url.into()),
-                non_commercial,
-            },
-            None => Self {
-                id,
-                name: name.into(),
-                licence: None,
-                url: None,
-                non_commercial: false,
-            },
+        let known = datasets::known(name);
+        let facts = Self {
+            id: known.map_or_else(|| slug(name), |set| set.id.into()),
+            name: known.map_or(name, |set| set.name).into(),
+            url: known.and_then(|set| set.url).map(String::from),
+            licence: None,
+            non_commercial: false,
+        };
+        facts.under(known.and_then(|set| set.licence))
+    }
+
+    /// The same under another licence, if one is given.
+    pub fn under(mut self, licence: Option<&str>) -> Self {
+        if let Some(licence) = licence {
+            self.licence = Some(licence.into());
+            // Creative Commons' word for it.
+            self.non_commercial = licence.to_uppercase().contains("-NC");
         }
+        self
+    }
+}
+
+impl From<&DatasetRecord> for DatasetFacts {
+    fn from(record: &DatasetRecord) -> Self {
+        Self::named(&record.name).under(record.licence.as_deref())
     }
 }
 
@@ -100,24 +79,21 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
             "config.json: name: holds a control character".into(),
         ));
     }
-    let fallback = || DatasetFacts::named(&config.name);
-    let dataset = facts.dataset.clone().unwrap_or_else(fallback);
-    let demanded = dataset.licence.clone().filter(|_| dataset.non_commercial);
-    let licence = facts
-        .licence
-        .clone()
-        .or(demanded)
-        .map(|licence| licence.to_lowercase());
-    let arch = config.backbone.id.split('.').next().unwrap_or_default();
     let training = config.training.as_ref();
+    let recorded = training.and_then(|record| record.dataset.as_ref());
+    let given = facts.dataset.clone();
+    let dataset = given.or_else(|| recorded.map(DatasetFacts::from));
+    let tags = dataset.iter().filter(|set| set.url.is_some());
+    let tags = tags.map(|set| set.id.clone()).collect();
+    let dataset = dataset.unwrap_or_else(|| DatasetFacts::named(&config.name));
+    let demanded = dataset.licence.clone().filter(|_| dataset.non_commercial);
+    let own = facts.licence.clone().or_else(|| config.licence.clone());
+    let arch = config.backbone.id.split('.').next().unwrap_or_default();
     let calibration = config.calibration.as_ref();
     let card = Card {
         title: format!("FastFlow {arch}: {}", config.name),
         reference: facts.reference.as_deref().unwrap_or("FOLDER"),
-        tags: known_set(facts)
-            .then(|| dataset.id.clone())
-            .into_iter()
-            .collect(),
+        tags,
         base_model: base_model(&config.backbone),
         backbone_licence: licence_of(&config.backbone),
         results: results(config),
@@ -127,11 +103,14 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
         held_out: calibration.map(|found| found.normal_scores.len()),
         learning_rate: training.map(|record| record.learning_rate.to_string()),
         weight_decay: training.map(|record| record.weight_decay.to_string()),
+        held_out_nll: training.map(|record| trimmed(record.held_out_nll)),
+        licence: own.clone().or(demanded).map(|id| id.to_lowercase()),
+        own_licence: own,
         config,
-        licence,
         dataset,
     };
-    template()?.render(Serde(card)).map_err(fault)
+    let card = template()?.render(Serde(card)).map_err(fault)?;
+    Ok(card + "\n")
 }
 
 /// What the template reads.
@@ -151,7 +130,11 @@ struct Card<'a> {
     held_out: Option<usize>,
     learning_rate: Option<String>,
     weight_decay: Option<String>,
+    held_out_nll: Option<String>,
+    /// For the Hub: the detector's own licence, or the one that the data set demands.
     licence: Option<String>,
+    /// As its maker stated it.
+    own_licence: Option<String>,
     dataset: DatasetFacts,
 }
 
@@ -178,7 +161,7 @@ struct Row {
 }
 
 /// Key in the artifact, task, the Hub's metric type, and how people call it.
-const METRICS: [(&str, Task, &str, &str); 7] = [
+const METRICS: [(&str, Task, &str, &str); 8] = [
     ("image_auroc", Task::Image, "roc_auc", "Image AUROC"),
     (
         "image_ap",
@@ -192,6 +175,7 @@ const METRICS: [(&str, Task, &str, &str); 7] = [
         "f1",
         "Image F1 (best threshold)",
     ),
+    ("recall", Task::Image, "recall", "Recall at the threshold"),
     ("pixel_auroc", Task::Pixel, "roc_auc", "Pixel AUROC"),
     ("aupro", Task::Pixel, "aupro", "AUPRO"),
     (
@@ -259,8 +243,16 @@ fn rows(config: &DetectorConfig) -> Vec<Row> {
     let is_known = |key: &str| METRICS.iter().any(|(known, ..)| *known == key);
     let others = config.metrics.iter().filter(|(key, _)| !is_known(key));
     known
-        .chain(others.map(|(key, value)| row(&key.replace('_', " "), value)))
+        .chain(others.map(|(key, value)| row(&words(key), value)))
         .collect()
+}
+
+/// A key as words: `false_alarm_rate` is "False alarm rate".
+fn words(key: &str) -> String {
+    let text = key.replace('_', " ");
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// Four decimals at most.
@@ -280,13 +272,6 @@ fn licence_of(backbone: &BackboneRecord) -> &'static str {
         Ok(info) if info.licence != "NOASSERTION" => info.licence,
         _ => "not known to the project",
     }
-}
-
-fn known_set(facts: &CardFacts) -> bool {
-    facts
-        .dataset
-        .as_ref()
-        .is_some_and(|dataset| dataset.url.is_some())
 }
 
 fn slug(name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::{env, fmt, path::PathBuf, time::Duration};
 
-use super::names::DEFAULT_NAMESPACE;
+use super::names::{DEFAULT_NAMESPACE, is_hub_name};
 use crate::{Error, Result};
 
 /// An access token. It prints as `hidden`, whatever the format.
@@ -46,8 +46,8 @@ pub struct HubOptions {
     pub cache: PathBuf,
     /// Work from the cache alone (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// The organisation of short names (`FASTFLOW_NAMESPACE`).
-    pub namespace: String,
+    /// The user or organisation of short names, where it was named (`FASTFLOW_NAMESPACE`).
+    pub namespace: Option<String>,
     /// Longest wait for a connection and for the answer's head (`HF_HUB_ETAG_TIMEOUT`, seconds).
     pub answer_timeout: Duration,
     /// Longest silence in the middle of a transfer (`HF_HUB_DOWNLOAD_TIMEOUT`, seconds).
@@ -59,6 +59,11 @@ pub struct HubOptions {
 }
 
 impl HubOptions {
+    /// The user or organisation that short names belong to.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+    }
+
     /// Settings from the process's environment.
     ///
     /// Proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) are read by the HTTP library.
@@ -93,12 +98,23 @@ impl HubOptions {
             token: token(&get, &home),
             cache,
             offline: offline.is_some_and(|value| is_true(&value)),
-            namespace: get("FASTFLOW_NAMESPACE").unwrap_or_else(|| DEFAULT_NAMESPACE.into()),
+            namespace: namespace(&get)?,
             answer_timeout: seconds(&get, "HF_HUB_ETAG_TIMEOUT")?,
             silence_timeout: seconds(&get, "HF_HUB_DOWNLOAD_TIMEOUT")?,
             attempts: 5,
             backoff: Duration::from_millis(500),
         })
+    }
+}
+
+fn namespace(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>> {
+    const NAME: &str = "FASTFLOW_NAMESPACE";
+    match get(NAME) {
+        Some(name) if !is_hub_name(name.trim()) => Err(setting(
+            NAME,
+            "must be the name of a user or an organisation on the Hub",
+        )),
+        name => Ok(name.map(|name| name.trim().into())),
     }
 }
 
@@ -182,9 +198,10 @@ mod tests {
         let found = options(&[("HOME", "/home/u")]).unwrap();
         assert_eq!(found.endpoint, "https://huggingface.co");
         assert_eq!(found.cache, PathBuf::from("/home/u/.cache/huggingface/hub"));
-        assert_eq!((found.offline, found.token), (false, None));
+        assert_eq!((found.offline, &found.token), (false, &None));
         assert_eq!(found.silence_timeout, Duration::from_secs(10));
-        assert_eq!(found.namespace, DEFAULT_NAMESPACE);
+        assert_eq!(found.namespace, None);
+        assert_eq!(found.namespace(), DEFAULT_NAMESPACE);
     }
 
     #[test]
@@ -273,6 +290,7 @@ mod tests {
             ("HF_ENDPOINT", "huggingface.co"),
             ("HF_HUB_ETAG_TIMEOUT", "soon"),
             ("HF_HUB_DOWNLOAD_TIMEOUT", "-1"),
+            ("FASTFLOW_NAMESPACE", "org/name"),
         ] {
             let error = options(&[("HOME", "/h"), (name, value)])
                 .unwrap_err()

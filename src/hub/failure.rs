@@ -100,13 +100,22 @@ impl Failure {
         }
     }
 
-    /// Sorts an error below HTTP. The address is left out: a storage link's query is a secret.
+    /// Sorts an error below HTTP. Of the address only the server is told: a storage link's query is
+    /// a secret.
     pub(super) fn from_http(error: reqwest::Error) -> Self {
+        let url = error.url().map(|url| url.origin().ascii_serialization());
+        let server = url.unwrap_or_else(|| "the server".into());
         let error = error.without_url();
-        let reason = told(&error);
         if error.is_builder() || error.is_redirect() {
-            return Self::Refused(reason);
+            return Self::Refused(told(&error));
         }
+        let reason = if error.is_timeout() {
+            format!("{server} does not answer in time")
+        } else if error.is_connect() {
+            format!("cannot connect to {server} ({})", innermost(&error))
+        } else {
+            format!("{server}: {}", told(&error))
+        };
         Self::Busy {
             after: None,
             reason,
@@ -186,6 +195,15 @@ fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What an error comes from in the end.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}
+
 /// A message that fits a line and does not hold the token, whoever put it there.
 fn one_line(text: &str, token: Option<&Token>) -> String {
     let text = match token {
@@ -193,7 +211,11 @@ fn one_line(text: &str, token: Option<&Token>) -> String {
         None => text.into(),
     };
     let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
+    let line: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     match line.char_indices().nth(400) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -1,7 +1,6 @@
 //! What users fetch: a detector by name, and the weights of its backbone.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     thread,
 };
@@ -14,14 +13,9 @@ use super::{
     environment::HubOptions,
     failure::{Failure, Missing},
     names::{DetectorName, RepoId, nearest},
-    pretrained::BACKBONES,
     progress::Progress,
 };
-use crate::{
-    Error, Result, backbones,
-    detector::{BackboneRecord, read_config},
-    files,
-};
+use crate::{Error, Result, detector::BackboneRecord};
 
 /// The settings of a detector and its weights; without both it is none.
 pub(super) const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
@@ -67,7 +61,7 @@ impl Hub {
     /// # Errors
     /// For an unknown name (with the nearest known ones), and when a file cannot be had.
     pub fn fetch_detector(&self, name: &str, progress: Progress) -> Result<PathBuf> {
-        match DetectorName::parse(name, &self.client.options.namespace)? {
+        match DetectorName::parse(name, self.client.options.namespace())? {
             DetectorName::Folder(folder) => checked_folder(folder),
             DetectorName::Repo { repo, revision } => apart(|| {
                 let revision = revision.as_deref().unwrap_or("main");
@@ -121,44 +115,6 @@ impl Hub {
         Ok((found.path, record))
     }
 
-    /// Puts a detector and its backbone's weights (`backbone`, or the recorded ones) into a folder
-    /// of its own, for a machine without the Hub. It appears whole or not at all.
-    ///
-    /// # Errors
-    /// When a file cannot be had, or `folder` exists and is not empty.
-    pub fn pull_to(
-        &self,
-        name: &str,
-        folder: &Path,
-        backbone: Option<&Path>,
-        progress: Progress,
-    ) -> Result<()> {
-        let source = self.fetch_detector(name, progress)?;
-        let record = read_config(&source)?.backbone;
-        let weights = match backbone {
-            Some(path) => Some(path.to_path_buf()),
-            None if backbones::needs_weights(&record.id) => {
-                Some(self.fetch_backbone(&record, progress)?.0)
-            }
-            None => None,
-        };
-        files::write_folder(folder, |staged| {
-            for file in NEEDED
-                .iter()
-                .chain([&CARD])
-                .filter(|file| source.join(file).is_file())
-            {
-                copy(&source.join(file), &staged.join(file))?;
-            }
-            if let Some(weights) = weights {
-                let beside = staged.join(BACKBONES).join(&record.id);
-                fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
-                copy(&weights, &beside.join(BACKBONE_FILE))?;
-            }
-            Ok(())
-        })
-    }
-
     fn fetch_repo(
         &self,
         name: &str,
@@ -200,7 +156,8 @@ impl Hub {
             return error;
         };
         let unknown = Failure::Missing(Missing::Repo).at("", None);
-        if !matches!(unknown, Error::Hub { reason: known, .. } if known == reason) {
+        let is_unknown = matches!(unknown, Error::Hub { reason: known, .. } if known == reason);
+        if !is_unknown && !self.client.options.offline {
             // What was meant as a folder ends here too.
             let reason = format!("{reason} (nor is there a detector's folder `{name}` here)");
             return Error::Hub { place, reason };
@@ -210,17 +167,15 @@ impl Hub {
             .iter()
             .map(String::as_str)
             .filter(|other| *other != name);
-        let close = nearest(name, others);
-        let hint = if close.is_empty() {
-            format!(
-                "{reason}; `fastflow list` shows the detectors of {}",
-                repo.owner()
-            )
-        } else {
-            format!(
-                "did you mean {}? `fastflow list` shows all",
-                close.join(", ")
-            )
+        let close = nearest(name, others).join(", ");
+        let hint = match (is_unknown, close.is_empty()) {
+            (true, true) => {
+                let owner = repo.owner();
+                format!("{reason}; `fastflow list` shows the detectors of {owner}")
+            }
+            (true, false) => format!("did you mean {close}? `fastflow list` shows all"),
+            (false, true) => reason,
+            (false, false) => format!("{reason}; did you mean {close}?"),
         };
         Error::Unknown {
             kind: "detector",
@@ -231,9 +186,12 @@ impl Hub {
 
     /// Names of the owner's detectors, on the Hub (if it answers) and in the cache.
     fn known_names(&self, asked: &RepoId, progress: Progress) -> Vec<String> {
-        let mut repos = self.published(asked.owner(), progress).unwrap_or_default();
+        let mut repos = match self.client.options.offline {
+            true => Vec::new(),
+            false => self.published(asked.owner(), progress).unwrap_or_default(),
+        };
         repos.extend(cached_repos(&self.client.options.cache));
-        let namespace = &self.client.options.namespace;
+        let namespace = self.client.options.namespace();
         let detectors = repos.iter().filter(|repo| repo.detector_parts().is_some());
         detectors.map(|repo| repo.short_name(namespace)).collect()
     }
@@ -264,10 +222,6 @@ fn checked_folder(folder: PathBuf) -> Result<PathBuf> {
 
 fn folder_of(file: &Fetched) -> PathBuf {
     file.path.parent().unwrap_or(Path::new(".")).to_path_buf()
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map(|_| ()).map_err(Error::io(to))
 }
 
 fn read_sha256(text: &str) -> Result<Digest> {

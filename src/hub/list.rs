@@ -93,7 +93,7 @@ impl Hub {
 
     fn on_the_hub(&self, progress: Progress) -> Outcome<Vec<(RepoId, Listed)>> {
         let api = self.client.api()?;
-        let author = &self.client.options.namespace;
+        let author = self.client.options.namespace();
         let ask = || {
             api.list_models()
                 .author(author)
@@ -135,7 +135,7 @@ impl Hub {
         let (arch, category) = repo.detector_parts().unzip();
         let base = card.and_then(|card| first_text(card.get("base_model")?));
         let entry = Listed {
-            name: repo.short_name(&self.client.options.namespace),
+            name: repo.short_name(self.client.options.namespace()),
             repo: repo.to_string(),
             category: index.and_then(category_in).or(category.map(String::from)),
             backbone: base
@@ -168,7 +168,7 @@ impl Hub {
         let read = |repo: RepoId| {
             let cache = RepoCache::new(&options.cache, &repo);
             let folder = cache.snapshot(&cache.commit_of("main").or_else(|| cache.any_commit())?);
-            let entry = described_here(&folder, &repo, repo.short_name(&options.namespace))?;
+            let entry = described_here(&folder, &repo, repo.short_name(options.namespace()))?;
             Some((repo, entry))
         };
         cached_repos(&options.cache)

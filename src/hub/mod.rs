@@ -10,6 +10,8 @@ mod progress;
 #[cfg(feature = "hub")]
 mod cache;
 #[cfg(feature = "hub")]
+mod carry;
+#[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
 mod digest;

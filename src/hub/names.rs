@@ -7,7 +7,8 @@ use std::{
 
 use crate::{Error, Result};
 
-/// The organisation of short names when `FASTFLOW_NAMESPACE` is not set.
+/// The organisation of short names when `FASTFLOW_NAMESPACE` is not set. Reading only: what is
+/// published without a name goes to the token's owner.
 pub const DEFAULT_NAMESPACE: &str = "candle-fastflow";
 
 /// The backbone of a short name without one. ResNet-18 is the one that any machine can run.
@@ -40,9 +41,7 @@ impl RepoId {
     pub fn new(owner: &str, name: &str) -> Result<Self> {
         for part in [owner, name] {
             if !is_hub_name(part) {
-                return Err(Error::Invalid(format!(
-                    "`{owner}/{name}` is not a repository: letters, digits, `-`, `_` and single dots, for example org/name"
-                )));
+                return Err(not_a_repo(&format!("{owner}/{name}")));
             }
         }
         Ok(Self {
@@ -56,8 +55,10 @@ impl RepoId {
     /// # Errors
     /// As [`RepoId::new`], and when there is not exactly one slash.
     pub fn parse(id: &str) -> Result<Self> {
-        let (owner, name) = id.split_once('/').unwrap_or(("", id));
-        Self::new(owner, name)
+        match id.split_once('/') {
+            Some((owner, name)) => Self::new(owner, name),
+            None => Err(not_a_repo(id)),
+        }
     }
 
     /// The repository of the detector for `category` on `backbone` (an architecture or `arch.tag`).
@@ -197,8 +198,15 @@ fn looks_like_path(name: &str) -> bool {
         || name.split('@').next().unwrap_or(name).matches('/').count() > 1
 }
 
+fn not_a_repo(id: &str) -> Error {
+    Error::Invalid(format!(
+        "`{}` is not a repository; expected org/name of letters, digits, `-`, `_` and single dots",
+        id.escape_debug()
+    ))
+}
+
 /// The Hub's rule for one part of a repository's id.
-fn is_hub_name(part: &str) -> bool {
+pub(super) fn is_hub_name(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let ends = |c: char| "-.".contains(c);
     !part.is_empty()

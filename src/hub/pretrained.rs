@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::Error;
 use crate::{
     Result, backbones,
-    detector::{BackboneRecord, Detector, LoadOptions, locate, read_config},
+    detector::{BackboneRecord, Detector, LoadOptions, hash_file, locate, read_config},
 };
 
 /// Stands in for the Hub where the crate is built without it.
@@ -72,6 +72,7 @@ pub(super) fn load_with(
     progress: Progress,
 ) -> Result<Detector> {
     let record = read_config(folder)?.backbone;
+    let mut used = record.clone();
     let mut options = options.clone();
     if options.backbone_weights.is_none() && backbones::needs_weights(&record.id) {
         let beside = folder
@@ -81,10 +82,24 @@ pub(super) fn load_with(
         let here = locate(&record.id).or_else(|| beside.is_file().then_some(beside));
         options.backbone_weights = match here {
             Some(path) => Some(path),
-            None => download(hub, &record, progress)?,
+            None => {
+                let (path, found) = download(hub, record.clone(), progress)?;
+                used = found;
+                Some(path)
+            }
         };
     }
-    Detector::load(folder, &options)
+    let mut detector = Detector::load(folder, &options)?;
+    if record.sha256.is_none()
+        && let Some(path) = &options.backbone_weights
+    {
+        // The first use of weights that nobody has recorded: from now on the detector knows them.
+        if used.sha256.is_none() {
+            used.sha256 = Some(hash_file(path)?);
+        }
+        detector.config_mut().backbone = used;
+    }
+    Ok(detector)
 }
 
 /// Weights of a backbone for training: a given file, those of this machine, or the Hub's; and the
@@ -103,55 +118,35 @@ pub fn find_backbone(
         return Ok((None, record));
     }
     if let Some(path) = weights.map(Path::to_path_buf).or_else(|| locate(&id)) {
-        record.sha256 = Some(crate::detector::hash_file(&path)?);
+        record.sha256 = Some(hash_file(&path)?);
         return Ok((Some(path), record));
     }
-    download_recorded(record, progress)
-}
-
-#[cfg(feature = "hub")]
-fn download_recorded(
-    record: BackboneRecord,
-    progress: Progress,
-) -> Result<(Option<PathBuf>, BackboneRecord)> {
-    let (path, record) = Hub::from_environment()?.fetch_backbone(&record, progress)?;
+    let (path, record) = download(None, record, progress)?;
     Ok((Some(path), record))
 }
 
-#[cfg(not(feature = "hub"))]
-fn download_recorded(
-    record: BackboneRecord,
-    _progress: Progress,
-) -> Result<(Option<PathBuf>, BackboneRecord)> {
-    Err(Error::Unknown {
-        kind: "file with the weights of",
-        name: record.id,
-        hint: "give --backbone-weights FILE; this program was built without the Hub".into(),
-    })
-}
-
+/// The weights from the Hub (`hub`, or that of the environment), and the record with their pin.
 #[cfg(feature = "hub")]
 fn download(
     hub: Option<&Hub>,
-    record: &BackboneRecord,
+    record: BackboneRecord,
     progress: Progress,
-) -> Result<Option<PathBuf>> {
-    let own;
-    let hub = match hub {
-        Some(hub) => hub,
-        None => {
-            own = Hub::from_environment()?;
-            &own
-        }
-    };
-    Ok(Some(hub.fetch_backbone(record, progress)?.0))
+) -> Result<(PathBuf, BackboneRecord)> {
+    match hub {
+        Some(hub) => hub.fetch_backbone(&record, progress),
+        None => Hub::from_environment()?.fetch_backbone(&record, progress),
+    }
 }
 
 #[cfg(not(feature = "hub"))]
 fn download(
     _hub: Option<&Hub>,
-    _record: &BackboneRecord,
+    record: BackboneRecord,
     _progress: Progress,
-) -> Result<Option<PathBuf>> {
-    Ok(None)
+) -> Result<(PathBuf, BackboneRecord)> {
+    Err(Error::Unknown {
+        kind: "file with the weights of",
+        name: record.id,
+        hint: "give --backbone-weights FILE; this program was built without the Hub".into(),
+    })
 }

@@ -66,6 +66,12 @@ impl Hub {
             ));
         }
         let place = staged.repo.to_string();
+        if self.options().token.is_none() {
+            return Err(Error::Hub {
+                place,
+                reason: "publishing needs a token that may write there; set HF_TOKEN, or log in once with `hf auth login`".into(),
+            });
+        }
         let work = || Upload::new(&self.client, staged, options, progress)?.run();
         apart(work).map_err(|failure| self.client.at(&place, failure))
     }

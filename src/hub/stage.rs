@@ -12,24 +12,26 @@ use tempfile::TempDir;
 use super::{
     card::{CardFacts, DatasetFacts, render},
     digest::Digest,
-    fetch::{CARD, Hub, NEEDED},
+    failure::{Failure, Missing},
+    fetch::{CARD, Hub, NEEDED, apart},
     names::RepoId,
     pretrained::load_with,
     progress::{Event, Progress},
 };
 use crate::{
     Error, Result,
-    detector::{DetectorConfig, LoadOptions, MODEL_FILE, read_config, read_tensors},
+    detector::{CONFIG_FILE, DetectorConfig, LoadOptions, MODEL_FILE, read_config, read_tensors},
 };
 
 /// How a detector is published.
 #[derive(Debug, Clone, Default)]
 pub struct PublishOptions {
-    /// Repository; by default the namespace's, named after backbone and category.
+    /// Repository; by default named after backbone and category, of `FASTFLOW_NAMESPACE` or the
+    /// token's owner.
     pub repo: Option<RepoId>,
-    /// The data set, for the card.
+    /// The data set, for the card; by default the recorded one.
     pub dataset: Option<DatasetFacts>,
-    /// SPDX id of the detector's licence, for the card.
+    /// SPDX id of the detector's licence, for the card; by default the recorded one.
     pub licence: Option<String>,
     /// A tag for the commit.
     pub tag: Option<String>,
@@ -92,18 +94,25 @@ impl Hub {
         progress: Progress,
     ) -> Result<Staged> {
         let config = read_config(folder)?;
+        progress(Event::Notice(&format!("checking {}", folder.display())));
+        if config.fixture_score.is_none() {
+            return Err(Error::Config {
+                path: folder.join(CONFIG_FILE),
+                reason: "fixture_score is missing: nothing shows that the detector works elsewhere as here; train it with this program".into(),
+            });
+        }
+        check_finite(&folder.join(MODEL_FILE))?;
+        load_with(Some(self), folder, &options.load, progress)?.verify()?;
         let repo = match &options.repo {
             Some(repo) => repo.clone(),
             None => {
-                RepoId::of_detector(&self.options().namespace, &config.backbone.id, &config.name)?
+                let owner = self.publisher(progress)?;
+                RepoId::of_detector(&owner, &config.backbone.id, &config.name)?
             }
         };
-        progress(Event::Notice(&format!("checking {}", folder.display())));
-        check_finite(&folder.join(MODEL_FILE))?;
-        load_with(Some(self), folder, &options.load, progress)?.verify()?;
 
         let facts = CardFacts {
-            reference: Some(repo.short_name(&self.options().namespace)),
+            reference: Some(repo.short_name(self.options().namespace())),
             dataset: options.dataset.clone(),
             licence: options.licence.clone(),
         };
@@ -124,6 +133,35 @@ impl Hub {
             config,
             folder: staged,
         })
+    }
+}
+
+impl Hub {
+    /// Who publishes: the namespace where one was named, else the token's owner. Nothing is ever
+    /// sent to an organisation that was not named.
+    fn publisher(&self, progress: Progress) -> Result<String> {
+        let options = self.options();
+        if let Some(namespace) = &options.namespace {
+            return Ok(namespace.clone());
+        }
+        let default = options.namespace();
+        if options.token.is_none() || options.offline {
+            let notice = format!(
+                "without FASTFLOW_NAMESPACE, --repo or HF_TOKEN this is shown as a repository of {default}"
+            );
+            progress(Event::Notice(&notice));
+            return Ok(default.into());
+        }
+        let asked = apart(|| {
+            let api = self.client.api()?;
+            self.client.call(progress, || api.whoami().send())
+        });
+        match asked {
+            Ok(user) => Ok(user.username),
+            // A mirror need not know of users; it refuses what it does not allow.
+            Err(Failure::Missing(Missing::Something)) => Ok(default.into()),
+            Err(failure) => Err(self.client.at("whose token this is (HF_TOKEN)", failure)),
+        }
     }
 }
 

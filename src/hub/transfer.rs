@@ -10,7 +10,7 @@ use reqwest::{StatusCode, Url, blocking::Response, header::CONTENT_RANGE};
 
 use super::{
     client::Client,
-    failure::{Failure, Outcome},
+    failure::{Failure, Outcome, innermost},
     progress::{Event, Progress},
 };
 use crate::{Error, Result};
@@ -74,7 +74,7 @@ impl Transfer<'_> {
             self.tell(sink.len);
             let count = answer
                 .read(&mut buffer)
-                .map_err(|error| cut(&error.to_string()))?;
+                .map_err(|error| cut(&innermost(&error)))?;
             if count == 0 {
                 break;
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::AdamConfig;
 use crate::{
     Error, Result,
-    detector::{AugmentationRecord, ImageScore, Scoring},
+    detector::{AugmentationRecord, DatasetRecord, ImageScore, Scoring},
     flow::{FlowConfig, MapKind, Preset},
     imaging::Preprocessing,
 };
@@ -38,6 +38,9 @@ pub struct TrainConfig {
     pub augmentation: Option<AugmentationRecord>,
     /// The one seed.
     pub seed: u64,
+    /// What the data set is called, for the record.
+    #[serde(skip)]
+    pub dataset: Option<DatasetRecord>,
     /// Share of normal images that may be called defective.
     pub false_alarm_rate: f64,
     /// Train once more on all normal images after the threshold is found.
@@ -80,6 +83,7 @@ impl TrainConfig {
             gradient_clip: None,
             augmentation: None,
             seed: 0,
+            dataset: None,
             false_alarm_rate: 0.01,
             final_fit: false,
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,

@@ -349,6 +349,7 @@ impl Trainer {
         };
         let config = &self.config;
         TrainingRecord {
+            dataset: config.dataset.clone(),
             data_hash,
             images,
             held_out: data.held_out.iter().map(relative).collect(),
@@ -387,6 +388,8 @@ impl Trainer {
             training: Some(training),
             metrics: Default::default(),
             fixture_score: None,
+            licence: None,
+            notes: None,
         };
         let mut detector = Detector::new(config, parts.backbone, flow, self.device.clone())?;
         let score = detector.fixture_score()?;

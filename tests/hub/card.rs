@@ -90,7 +90,9 @@ fn a_card_shows_no_number_that_the_artifact_does_not_carry() {
     };
     let template = numbers(&card(&bare, "cloth"));
     let mut carried = numbers(&serde_json::to_string(&config).unwrap());
-    let rounded = config.metrics.values().map(|value| format!("{value:.4}"));
+    let nll = config.training.as_ref().unwrap().held_out_nll;
+    let rounded = config.metrics.values().chain([&nll]);
+    let rounded = rounded.map(|value| format!("{value:.4}"));
     carried
         .extend(rounded.map(|text| text.trim_end_matches('0').trim_end_matches('.').to_string()));
     let calibration = config.calibration.as_ref().unwrap();
@@ -170,4 +172,121 @@ fn a_backbone_with_weights_is_named_with_its_pin() {
             || text.contains("BSD-3-Clause"),
         "{text}"
     );
+}
+
+/// The cards in `model-cards` are links into the detectors' own folders.
+#[test]
+fn the_projects_cards_are_rendered_from_their_artifacts() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("model-cards")).unwrap() {
+        let path = entry.unwrap().path();
+        let is_card = path.extension().is_some_and(|extension| extension == "md");
+        if !is_card || path.ends_with("template.md") {
+            continue;
+        }
+        let card = path.canonicalize().unwrap();
+        let folder = card.parent().unwrap();
+        let root = root.canonicalize().unwrap();
+        let facts = CardFacts {
+            reference: Some(folder.strip_prefix(&root).unwrap().display().to_string()),
+            ..Default::default()
+        };
+        let rendered = render_card(&read_config(folder).unwrap(), &facts).unwrap();
+        assert!(
+            std::fs::read_to_string(&card).unwrap() == rendered,
+            "{}: run `fastflow card DIR --reference DIR -o DIR/README.md` in the repository",
+            path.display()
+        );
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn what_the_artifact_records_needs_no_flags() {
+    let trained = Trained::new();
+    trained.edit(|config| {
+        config["training"]["dataset"] =
+            serde_json::json!({"name": "MVTec AD", "licence": "CC-BY-NC-SA-4.0"});
+        config["notes"] = "Trained by **hand**.".into();
+    });
+    let config = read_config(&trained.folder).unwrap();
+    let text = render_card(&config, &CardFacts::default()).unwrap();
+    let front = front_matter(&text);
+    assert_eq!(front["license"], "cc-by-nc-sa-4.0");
+    assert_eq!(
+        front["model-index"][0]["results"][0]["dataset"]["type"],
+        "mvtec-ad"
+    );
+    assert!(
+        text.contains("## Notes\n\nTrained by **hand**.\n\n## Limits"),
+        "{text}"
+    );
+    assert!(text.contains("may not be used commercially"), "{text}");
+
+    let own = DetectorConfig {
+        licence: Some("MIT".into()),
+        ..config.clone()
+    };
+    let text = render_card(&own, &CardFacts::default()).unwrap();
+    assert_eq!(front_matter(&text)["license"], "mit");
+    // What is said now goes before what was recorded.
+    let text = card(&config, "visa");
+    assert_eq!(
+        front_matter(&text)["model-index"][0]["results"][0]["dataset"]["name"],
+        "VisA"
+    );
+    assert!(text.contains("CC-BY-4.0") && !text.contains("may not be used commercially"));
+    for (field, value) in [
+        ("licence", "MIT\n---\n"),
+        ("name", "a\nb"),
+        ("notes", "a\u{1b}[2J"),
+    ] {
+        let broken = Trained::new();
+        broken.edit(|config| config[field] = value.into());
+        let error = read_config(&broken.folder).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+}
+
+#[test]
+fn the_card_verb_records_what_it_is_told() {
+    let trained = Trained::new();
+    let folder = trained.folder.to_str().unwrap();
+    let notes = trained.folder.join("notes.md");
+    std::fs::write(&notes, "It is a test.\n").unwrap();
+    let fastflow = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fastflow"));
+        let output = command
+            .arg("card")
+            .arg(folder)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let flags = [
+        "--dataset",
+        "Our cloth",
+        "--dataset-licence",
+        "CC0-1.0",
+        "--licence",
+        "MIT",
+    ];
+    let shown = fastflow(&flags);
+    assert!(
+        shown.contains("Our cloth") && shown.contains("CC0-1.0"),
+        "{shown}"
+    );
+    assert!(!fastflow(&[]).contains("Our cloth"));
+    let more = ["--record", "--notes", notes.to_str().unwrap()];
+    let recorded = fastflow(&[&flags[..], &more].concat());
+    assert!(recorded.contains("It is a test."), "{recorded}");
+    assert_eq!(fastflow(&[]), recorded);
 }

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
+use candle_fastflow::detector::read_config;
+
 use crate::{
     setup::{REPO, Setup, Trained, scores, weights},
     support::{
         content::sha256,
         faults::{Fault, Kind},
-        server::{TOKEN, TestHub},
+        server::{TOKEN, TestHub, USER},
     },
 };
 
@@ -137,18 +139,12 @@ fn pull_to_makes_a_folder_for_a_machine_without_network() {
     let trained = Trained::new();
     trained.edit(|config| config["backbone"]["id"] = "resnet18.tv_in1k".into());
     trained.put(&setup.server, "zoo/fastflow-resnet18-cloth");
-    setup.server.put(
-        "timm/resnet18.tv_in1k",
-        &[("model.safetensors", &weights())],
-    );
+    let files: [(&str, &[u8]); 1] = [("model.safetensors", &weights())];
+    let pin = setup.server.put("timm/resnet18.tv_in1k", &files);
     let to = setup.cache.path().join("carried");
     let to_text = to.to_str().unwrap();
     succeeded(fastflow(&setup, &["pull", "cloth", "--to", to_text]));
     for (file, content) in [
-        (
-            "config.json",
-            fs::read(trained.folder.join("config.json")).unwrap(),
-        ),
         (
             "model.safetensors",
             fs::read(trained.folder.join("model.safetensors")).unwrap(),
@@ -161,25 +157,46 @@ fn pull_to_makes_a_folder_for_a_machine_without_network() {
             "{file} must not need the cache"
         );
     }
+    // The detector did not say which weights it needs; the folder does.
+    let mut expected = read_config(&trained.folder).unwrap();
+    expected.backbone.repo = Some("timm/resnet18.tv_in1k".into());
+    expected.backbone.revision = Some(pin);
+    expected.backbone.sha256 = Some(sha256(&weights()));
+    assert_eq!(read_config(&to).unwrap(), expected);
+
+    setup.server.seen();
     let error = failed(fastflow(&setup, &["pull", "cloth", "--to", to_text]));
     assert!(error.contains("carried"), "{error}");
+    assert!(setup.server.seen().is_empty(), "downloads for nothing");
 
     let own = setup.cache.path().join("own.safetensors");
-    fs::write(&own, "own").unwrap();
+    let own_text = own.to_str().unwrap();
     let other = setup.cache.path().join("other");
-    let arguments = [
-        "pull",
-        "cloth",
-        "--to",
-        other.to_str().unwrap(),
-        "--backbone-weights",
-        own.to_str().unwrap(),
-    ];
-    succeeded(fastflow(&setup, &arguments));
-    assert_eq!(
-        fs::read(other.join("backbones/resnet18.tv_in1k/model.safetensors")).unwrap(),
-        b"own"
+    let arguments = |to: &'static str| {
+        let to = setup.cache.path().join(to).display().to_string();
+        let words = ["pull", "cloth", "--to", &to, "--backbone-weights", own_text];
+        words.map(String::from)
+    };
+    let pull = |to| {
+        let arguments = arguments(to);
+        fastflow(&setup, &arguments.each_ref().map(String::as_str))
+    };
+    let error = failed(pull("other"));
+    assert!(error.contains("own.safetensors"), "{error}");
+    fs::write(&own, "no weights").unwrap();
+    let error = failed(pull("other"));
+    assert!(
+        error.contains("own.safetensors: not a whole safetensors"),
+        "{error}"
     );
+    assert!(!other.exists());
+    fs::copy(trained.folder.join("model.safetensors"), &own).unwrap();
+    succeeded(pull("other"));
+    let carried = other.join("backbones/resnet18.tv_in1k/model.safetensors");
+    assert_eq!(fs::read(carried).unwrap(), fs::read(&own).unwrap());
+    let record = read_config(&other).unwrap().backbone;
+    let expected = sha256(&fs::read(&own).unwrap());
+    assert_eq!((record.repo, record.sha256), (None, Some(expected)));
 }
 
 #[test]
@@ -390,6 +407,16 @@ fn the_script_publishes_all_or_says_which_failed() {
         .clone();
     assert!(String::from_utf8(card).unwrap().contains("MVTec AD"));
 
+    let twin = runs.path().join("dish-again");
+    fs::create_dir(&twin).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(runs.path().join("dish").join(file), twin.join(file)).unwrap();
+    }
+    let twice = script(&[]);
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(told(&twice).contains("fastflow-wavelet-dish too"));
+    fs::remove_dir_all(twin).unwrap();
+
     fs::write(runs.path().join("cap/model.safetensors"), "damaged").unwrap();
     setup.server.seen();
     let refused = script(&["--yes"]);
@@ -410,4 +437,309 @@ fn publish_asks_before_it_uploads() {
     command.env("HF_TOKEN", TOKEN);
     assert!(failed(command).contains("--yes"));
     assert_eq!(setup.server.repos().keys().collect::<Vec<_>>(), [REPO]);
+}
+
+#[test]
+fn without_a_namespace_the_tokens_owner_publishes() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    let folder = trained.folder.to_str().unwrap();
+    let publish = |more: &[&str], token: &str| {
+        let mut command = fastflow(&setup, &[&["publish", folder], more].concat());
+        command
+            .env_remove("FASTFLOW_NAMESPACE")
+            .env("HF_TOKEN", token);
+        command
+    };
+    let repo = format!("{USER}/fastflow-wavelet-cloth");
+    let shown = succeeded(publish(&["--dry-run"], TOKEN));
+    assert!(
+        shown.contains(&format!("-> {repo} (branch main)")),
+        "{shown}"
+    );
+    succeeded(publish(&["--yes"], TOKEN));
+    let card = setup.server.repos()[&repo].head().tree["README.md"]
+        .bytes
+        .clone();
+    let card = String::from_utf8(card).unwrap();
+    assert!(card.contains(&format!("fastflow infer {repo} ")), "{card}");
+
+    let error = failed(publish(&["--dry-run"], "hf_of_nobody"));
+    assert!(
+        error.contains("HF_TOKEN") && error.contains("401") && !error.contains("hf_of_nobody"),
+        "{error}"
+    );
+}
+
+/// What people get wrong: one line that says what to do, and exit code 2.
+#[test]
+fn wrong_inputs_are_told_in_one_line() {
+    let trained = Trained::new();
+    let folder = trained.folder.to_str().unwrap();
+    let file = trained.folder.join("config.json");
+    let under_a_file = file.join("hub").display().to_string();
+    let no_folder = file.join("x.md").display().to_string();
+    let status = |code| Kind::Status(code, None);
+    type Case<'a> = (
+        &'a [&'a str],
+        &'a [(&'a str, &'a str)],
+        Option<Fault>,
+        &'a str,
+    );
+    let away = ("HF_ENDPOINT", "http://127.0.0.1:9");
+    let token = ("HF_TOKEN", TOKEN);
+    let cases: [Case; 18] = [
+        (&["pull", "bot tle"], &[], None, "not a detector's name"),
+        (&["pull", "org/repo@../x"], &[], None, "not a revision"),
+        (&["pull", "./nowhere"], &[], None, "nowhere"),
+        (&["pull", "botle"], &[], None, "did you mean bottle?"),
+        (
+            &["pull", "zoo/fastflow-resnet18-bottle@v9"],
+            &[],
+            None,
+            "no such revision",
+        ),
+        (
+            &["pull", "bottle"],
+            &[("HF_ENDPOINT", "huggingface.co")],
+            None,
+            "HF_ENDPOINT: must start",
+        ),
+        (
+            &["pull", "bottle"],
+            &[("FASTFLOW_NAMESPACE", "a/b")],
+            None,
+            "FASTFLOW_NAMESPACE",
+        ),
+        (
+            &["pull", "bottle"],
+            &[away],
+            None,
+            "cannot connect to http://127.0.0.1:9 (Connection refused",
+        ),
+        (
+            &["pull", "botle"],
+            &[("HF_HUB_OFFLINE", "1")],
+            None,
+            "HF_HUB_OFFLINE",
+        ),
+        (
+            &["pull", "bottle"],
+            &[token],
+            Some(Fault::new("HEAD", "config.json", status(401))),
+            "401",
+        ),
+        (
+            &["pull", "bottle"],
+            &[],
+            Some(Fault::new("GET", "/storage/", status(404))),
+            "404",
+        ),
+        (
+            &["pull", "bottle"],
+            &[],
+            Some(Fault::new("GET", "/storage/", Kind::Cut(0))),
+            "cut",
+        ),
+        (
+            &["pull", "bottle"],
+            &[],
+            Some(Fault::new("GET", "/storage/", Kind::WrongBody)),
+            "hash",
+        ),
+        (
+            &["pull", "bottle"],
+            &[("HF_HUB_CACHE", &under_a_file)],
+            None,
+            "config.json/hub",
+        ),
+        (&["publish", folder, "--yes"], &[], None, "HF_TOKEN"),
+        (
+            &["publish", folder, "--repo", "a b", "--yes"],
+            &[token],
+            None,
+            "`a b` is not a repository",
+        ),
+        (
+            &["card", "./nowhere"],
+            &[],
+            None,
+            "./nowhere: not a detector's folder",
+        ),
+        (&["card", folder, "-o", &no_folder], &[], None, "x.md"),
+    ];
+    std::thread::scope(|scope| {
+        for (arguments, variables, fault, word) in cases {
+            scope.spawn(move || {
+                let setup = Setup::new();
+                fault
+                    .into_iter()
+                    .for_each(|fault| setup.server.fail(fault.times(99)));
+                let mut command = fastflow(&setup, arguments);
+                command.envs(variables.iter().copied());
+                let output = command.output().unwrap();
+                assert_eq!(
+                    output.status.code(),
+                    Some(2),
+                    "{arguments:?} {}",
+                    told(&output)
+                );
+                let text = String::from_utf8(output.stderr).unwrap();
+                let (errors, others): (Vec<_>, Vec<_>) =
+                    text.lines().partition(|line| line.starts_with("error: "));
+                // Beside the error only what it is doing: what it checks, why it waits.
+                let is_notice = |line: &&str| {
+                    ["trying again", "checking", "promised hash"]
+                        .iter()
+                        .any(|word| line.contains(word))
+                };
+                assert!(others.iter().all(is_notice), "{arguments:?}: {text}");
+                let [error] = errors[..] else {
+                    panic!("{arguments:?}: {text}")
+                };
+                assert!(
+                    error.contains(word) && error.len() < 400,
+                    "{arguments:?}: {error}"
+                );
+                setup.assert_sound();
+            });
+        }
+    });
+}
+
+/// A config from the network names the backbone, its repository and revision: none leads out.
+#[test]
+fn a_config_from_elsewhere_writes_nothing_outside() {
+    for (field, value) in [
+        ("id", "resnet18.../../../../escaped"),
+        ("id", "../escaped"),
+        ("id", "/tmp/escaped"),
+        ("repo", "../../escaped/x"),
+        ("revision", "../../escaped"),
+        ("sha256", "../../escaped"),
+    ] {
+        let setup = Setup::new();
+        let trained = Trained::new();
+        trained.edit(|config| {
+            let record = &mut config["backbone"];
+            record["id"] = "resnet18.tv_in1k".into();
+            record["repo"] = "timm/resnet18.tv_in1k".into();
+            record[field] = value.into();
+        });
+        trained.put(&setup.server, "zoo/fastflow-resnet18-evil");
+        let files: [(&str, &[u8]); 1] = [("model.safetensors", &weights())];
+        setup.server.put("timm/resnet18.tv_in1k", &files);
+        let to = setup.cache.path().join("a/b/c/carried");
+        let error = failed(fastflow(
+            &setup,
+            &["pull", "evil", "--to", to.to_str().unwrap()],
+        ));
+        assert_eq!(error.lines().count(), 1, "{field}: {error}");
+        assert!(error.contains("escaped"), "{field}: {error}");
+        for entry in walkdir::WalkDir::new(setup.cache.path()) {
+            let path = entry.unwrap().into_path();
+            let inside = path.starts_with(setup.cache.path().join("hub"));
+            assert!(inside || !path.display().to_string().contains("escaped"));
+            assert!(
+                inside || !path.is_file() || path.starts_with(setup.cache.path().join("xet")),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+/// Trained with weights from the Hub: their commit and hash are recorded, and fetched again. Trained
+/// with a file: its hash is, and another file is used with a warning.
+#[test]
+fn training_records_its_backbone() {
+    let shared = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/weights/resnet18.tv_in1k/model.safetensors"
+    );
+    let Ok(bytes) = fs::read(shared) else {
+        println!("skipped: no {shared}");
+        return;
+    };
+    let setup = Setup::new();
+    let files: [(&str, &[u8]); 1] = [("model.safetensors", &bytes)];
+    let commit = setup.server.put("timm/resnet18.tv_in1k", &files);
+    let photos = Trained::photos();
+    let train = |out: &Path, more: &[&str]| {
+        let words = [
+            "train",
+            "--data",
+            photos.to_str().unwrap(),
+            "--size",
+            "64",
+            "--epochs",
+            "1",
+            "--no-eval",
+            "--name",
+            "cloth",
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        succeeded(fastflow(&setup, &[&words, more].concat()));
+        read_config(out).unwrap()
+    };
+    let out = setup.cache.path().join("from-hub");
+    let config = train(&out, &[]);
+    assert_eq!(
+        config.backbone.repo.as_deref(),
+        Some("timm/resnet18.tv_in1k")
+    );
+    assert_eq!(config.backbone.revision, Some(commit));
+    assert_eq!(config.backbone.sha256, Some(sha256(&bytes)));
+    let dataset = config.training.unwrap().dataset.unwrap();
+    assert_eq!(dataset.name, "fastflow data generate");
+
+    let own = setup.cache.path().join("own.safetensors");
+    fs::write(&own, &bytes).unwrap();
+    let own_text = own.to_str().unwrap();
+    let local = setup.cache.path().join("local");
+    let named = ["--backbone-weights", own_text, "--dataset", "mvtec-ad"];
+    let config = train(&local, &named);
+    assert_eq!(
+        (config.backbone.repo, config.backbone.revision),
+        (None, None)
+    );
+    assert_eq!(config.backbone.sha256, Some(sha256(&bytes)));
+    let dataset = config.training.unwrap().dataset.unwrap();
+    assert_eq!(dataset.licence.as_deref(), Some("CC-BY-NC-SA-4.0"));
+
+    // Another file: one weight changed.
+    let mut other = bytes;
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&own, other).unwrap();
+    let photo = Trained::new().test_photos().remove(0);
+    let words = [
+        "infer",
+        local.to_str().unwrap(),
+        photo.to_str().unwrap(),
+        "--json",
+        "--backbone-weights",
+        own_text,
+    ];
+    let output = fastflow(&setup, &words).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(
+        told(&output).contains("SHA-256 differs"),
+        "{}",
+        told(&output)
+    );
+}
+
+/// Not a test: a Hub for trying the program by hand, until Enter is pressed.
+/// `cargo test --test hub a_hub_to_try -- --ignored --nocapture`
+#[test]
+#[ignore = "waits for a key"]
+fn a_hub_to_try() {
+    let setup = Setup::new();
+    Trained::new().put(&setup.server, DETECTOR);
+    println!(
+        "export HF_ENDPOINT={} FASTFLOW_NAMESPACE=zoo HF_TOKEN={TOKEN}",
+        setup.server.url()
+    );
+    std::io::stdin().read_line(&mut String::new()).unwrap();
 }

@@ -349,7 +349,14 @@ fn a_detector_that_does_not_work_is_not_published() {
 
             trained.edit(|config| config["fixture_score"] = 123.0.into());
             assert!(failed().contains("test pattern"), "{}", failed());
+            let fixture = candle_fastflow::detector::read_config(&trained.folder).unwrap();
             trained.edit(|config| drop(config.as_object_mut().unwrap().remove("fixture_score")));
+            assert!(
+                failed().contains("fixture_score is missing"),
+                "{}",
+                failed()
+            );
+            trained.edit(|config| config["fixture_score"] = fixture.fixture_score.into());
 
             let (mut tensors, _) = read_tensors(&path).unwrap();
             let (name, values) = tensors

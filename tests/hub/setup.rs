@@ -225,6 +225,11 @@ impl Trained {
         }
     }
 
+    /// The data set it comes from.
+    pub fn photos() -> PathBuf {
+        base().join("cloth")
+    }
+
     /// Photos it has not seen.
     pub fn test_photos(&self) -> Vec<PathBuf> {
         let dataset = datasets::open(&base().join("cloth")).unwrap();

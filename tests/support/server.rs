@@ -274,6 +274,7 @@ async fn route(hub: &Inner, asked: Asked<'_>) -> Response {
         ("DELETE", ["api", "repos", "delete"]) => delete(hub, &asked),
         ("POST", ["api", "validate-yaml"]) => json_ok(json!({"errors": [], "warnings": []})),
         ("GET", ["api", "models"]) => list(hub, &asked),
+        ("GET", ["api", "whoami-v2"]) => who(&asked),
         (_, ["api", "models", owner, name, rest @ ..]) => {
             api(hub, &asked, &format!("{owner}/{name}"), rest).await
         }
@@ -289,12 +290,22 @@ async fn route(hub: &Inner, asked: Asked<'_>) -> Response {
     }
 }
 
+/// The user that a token belongs to, and who repositories without an organisation are made for.
+pub const USER: &str = "me";
+
+fn who(asked: &Asked) -> Response {
+    match asked.authorized {
+        true => json_ok(json!({"type": "user", "name": USER, "fullname": "Me", "orgs": []})),
+        false => refuse(401, "", "Invalid credentials in Authorization header"),
+    }
+}
+
 fn create(hub: &Inner, asked: &Asked) -> Response {
     if !asked.authorized {
         return refuse(401, "", "Invalid credentials in Authorization header");
     }
     let body = asked.json();
-    let owner = body["organization"].as_str().unwrap_or("me");
+    let owner = body["organization"].as_str().unwrap_or(USER);
     let id = format!("{owner}/{}", body["name"].as_str().unwrap());
     let mut repos = hub.repos.lock().unwrap();
     if repos.contains_key(&id) {
@@ -308,7 +319,7 @@ fn delete(hub: &Inner, asked: &Asked) -> Response {
     let body = asked.json();
     let id = format!(
         "{}/{}",
-        body["organization"].as_str().unwrap_or("me"),
+        body["organization"].as_str().unwrap_or(USER),
         body["name"].as_str().unwrap()
     );
     match hub

@@ -24,6 +24,7 @@ use fabric::Fabric;
 
 pub use contrast::MAX_CONTRAST;
 pub use defect::DefectKind;
+pub(super) use write::RECORD;
 pub use write::{GenerateOptions, Generated, GeneratedDefect};
 
 use crate::{Error, Result};

@@ -41,6 +41,9 @@ impl Default for GenerateOptions {
     }
 }
 
+/// The file that says what was generated.
+pub(crate) const RECORD: &str = "generated.json";
+
 /// What was generated; also written as `generated.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
@@ -91,7 +94,7 @@ pub(super) fn data_set(folder: &Path, options: &GenerateOptions) -> Result<Gener
             options: *options,
             defects,
         };
-        files::write_json(staged.join("generated.json"), &generated)?;
+        files::write_json(staged.join(RECORD), &generated)?;
         Ok(generated)
     })
 }

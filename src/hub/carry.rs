@@ -1,0 +1,111 @@
+//! A folder with all that a machine without the Hub needs: the detector and its backbone's weights.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use safetensors::SafeTensors;
+
+use super::{
+    fetch::{BACKBONE_FILE, CARD, Hub, NEEDED},
+    pretrained::BACKBONES,
+    progress::{Event, Progress},
+};
+use crate::{
+    Error, Result, backbones,
+    detector::{BackboneRecord, CONFIG_FILE, hash_file, read_config},
+    files, mapped,
+};
+
+impl Hub {
+    /// Puts a detector and its backbone's weights (`backbone`, or the recorded ones) into a folder
+    /// of its own, for a machine without the Hub. It appears whole or not at all. Where the detector
+    /// did not record its weights' hash, the folder's copy of its config does.
+    ///
+    /// # Errors
+    /// When a file cannot be had, or `folder` exists and is not empty.
+    pub fn pull_to(
+        &self,
+        name: &str,
+        folder: &Path,
+        backbone: Option<&Path>,
+        progress: Progress,
+    ) -> Result<()> {
+        files::require_free(folder)?;
+        if let Some(path) = backbone {
+            check_weights(path)?;
+        }
+        let source = self.fetch_detector(name, progress)?;
+        let mut config = read_config(&source)?;
+        let unpinned = config.backbone.sha256.is_none();
+        let weights = self.weights(&mut config.backbone, backbone, progress)?;
+        files::write_folder(folder, |staged| {
+            let present = NEEDED.iter().chain([&CARD]);
+            for file in present.filter(|file| source.join(file).is_file()) {
+                copy(&source.join(file), &staged.join(file))?;
+            }
+            if let Some(weights) = &weights {
+                let beside = staged.join(BACKBONES).join(&config.backbone.id);
+                fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+                copy(weights, &beside.join(BACKBONE_FILE))?;
+                if unpinned {
+                    files::write_json(staged.join(CONFIG_FILE), &config)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The file to carry, if the backbone needs one; what the record lacks is filled in.
+    fn weights(
+        &self,
+        record: &mut BackboneRecord,
+        given: Option<&Path>,
+        progress: Progress,
+    ) -> Result<Option<PathBuf>> {
+        if !backbones::needs_weights(&record.id) {
+            return Ok(None);
+        }
+        let Some(given) = given else {
+            let (path, found) = self.fetch_backbone(record, progress)?;
+            if record.sha256.is_none() {
+                *record = found;
+            }
+            return Ok(Some(path));
+        };
+        let sha256 = hash_file(given)?;
+        match &record.sha256 {
+            Some(recorded) if *recorded != sha256 => {
+                let notice = format!(
+                    "{}: not the weights that the detector was trained on (SHA-256 differs); scores may be off",
+                    given.display()
+                );
+                progress(Event::Notice(&notice));
+            }
+            Some(_) => {}
+            None => record.sha256 = Some(sha256),
+        }
+        Ok(Some(given.into()))
+    }
+}
+
+/// Whether a file holds weights at all: better found out here than on the machine without the Hub.
+fn check_weights(path: &Path) -> Result<()> {
+    let bytes = mapped::map(path)?;
+    match SafeTensors::deserialize(&bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Config {
+            path: path.into(),
+            reason: format!("not a whole safetensors file: {error}"),
+        }),
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut source = File::open(from).map_err(Error::io(from))?;
+    let mut target = File::create(to).map_err(Error::io(to))?;
+    io::copy(&mut source, &mut target).map_err(Error::io(to))?;
+    target.sync_all().map_err(Error::io(to))
+}
