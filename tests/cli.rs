@@ -1,6 +1,7 @@
 //! The program as scripts and people use it: the contract of its output, and what mistakes get told.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -133,6 +134,54 @@ fn evaluation_prints_one_json_object() {
         serde_json::from_slice(&std::fs::read(detector.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["metrics"]["image_auroc"], metrics["image_auroc"]);
     assert_eq!(config["metrics"]["pixel_auroc"], metrics["pixel_auroc"]);
+}
+
+#[test]
+fn evaluation_needs_no_real_defects_and_compares_maps() {
+    let world = world();
+    let (data, detector) = (world.data(), world.detector());
+    let evaluate = |more: &[&str]| {
+        let common = ["eval", text(&detector), "--data", text(&data), "--json"];
+        json(&[&common[..], more].concat())
+    };
+    // The 4 held-out photos as they are, and each with 3 kinds of defect.
+    let synthetic = evaluate(&["--synthetic-defects", "--scores"]);
+    assert_eq!(synthetic["images"], 16);
+    assert!(synthetic["pixel_auroc"].as_f64().unwrap() > 0.5);
+    let scores = synthetic["scores"].as_array().unwrap();
+    let classes = scores.iter().filter_map(|s| s["defect"].as_str());
+    assert_eq!(classes.collect::<BTreeSet<_>>().len(), 3);
+    // Another map has another AUROC, and no threshold to call anything defective by.
+    let (own, nll) = (evaluate(&[]), evaluate(&["--pixel-map", "nll"]));
+    assert_ne!(own["pixel_auroc"], nll["pixel_auroc"]);
+    assert_eq!(own["image_auroc"], nll["image_auroc"]);
+    assert!(own["recall"].is_number() && nll["recall"].is_null());
+    let elsewhere = world.folder.path().join("elsewhere");
+    let counts = [
+        "--train",
+        "5",
+        "--good",
+        "1",
+        "--defective",
+        "1",
+        "--size",
+        "96",
+    ];
+    succeed(
+        &[
+            &["data", "generate", "--seed", "5", "--out", text(&elsewhere)],
+            &counts[..],
+        ]
+        .concat(),
+    );
+    let others = [
+        "eval",
+        text(&detector),
+        "--data",
+        text(&elsewhere),
+        "--synthetic-defects",
+    ];
+    refuse(&others, &["trained on"]);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use candle_fastflow::{
-    datasets,
+    datasets::{self, Dataset},
+    detector::Detector,
     evaluation::{self, Evaluation, Options},
 };
 
-use super::{Outcome, common};
+use super::{Outcome, common, scoring::ScoringArgs};
 
 #[derive(clap::Args)]
 #[command(after_help = "Example: fastflow eval my-detector --data mvtec/screw --json")]
@@ -20,6 +22,12 @@ pub struct Args {
     /// Score pixels at N x N with masks resized to it (as many ports do) instead of the masks' own resolution
     #[arg(long, value_name = "N")]
     pixel_size: Option<usize>,
+    /// Without real defects: measure on synthetic ones (pasted patches, scars, blots) in the photos that
+    /// training held out
+    #[arg(long)]
+    synthetic_defects: bool,
+    #[command(flatten)]
+    scoring: ScoringArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -32,8 +40,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let dataset = datasets::open(&args.data)?;
-    let detector = args.detector.load(&device)?;
+    let mut dataset = datasets::open(&args.data)?;
+    let mut detector = args.detector.load(&device)?;
+    if args.synthetic_defects {
+        dataset = with_synthetic_defects(dataset, &detector)?;
+    }
+    detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
     let bar = super::progress::counter(args.json, "evaluating", dataset.test.len());
     let options = Options {
         pixel_size: args.pixel_size,
@@ -48,6 +60,26 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         table(&detector.config().name, &evaluation)?
     }
     Ok(Outcome::Done)
+}
+
+/// Synthetic defects are the same for every detector of the same photos: one fixed seed.
+fn with_synthetic_defects(dataset: Dataset, detector: &Detector) -> anyhow::Result<Dataset> {
+    let record = detector.config().training.as_ref();
+    if record.is_some_and(|record| record.final_fit) {
+        bail!(
+            "--synthetic-defects needs photos that training did not see, and this detector was trained \
+             on all of them (--final)"
+        );
+    }
+    if record.is_some_and(|record| dataset.hash().is_ok_and(|hash| hash != record.data_hash)) {
+        bail!(
+            "--synthetic-defects: {} does not hold the photos that this detector was trained on, and the ones it \
+             held out are among those",
+            dataset.root.display()
+        );
+    }
+    let held_out = record.map_or(&[][..], |record| &record.held_out);
+    Ok(dataset.with_synthetic_defects(held_out, 0)?)
 }
 
 fn json(args: &Args, evaluation: &Evaluation) -> anyhow::Result<()> {

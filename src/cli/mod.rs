@@ -16,6 +16,7 @@ mod progress;
 mod publish;
 #[cfg(feature = "hub")]
 mod pull;
+mod scoring;
 mod train;
 mod transfer;
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use candle_fastflow::{
     datasets::{self, Dataset},
-    detector::{AugmentationRecord, DatasetRecord, Detector, ImageScore},
+    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
     evaluation,
-    flow::{FeatureNorm, FlowConfig, Kernels, MapKind, Preset},
+    flow::{FeatureNorm, FlowConfig, Kernels, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Origin, Progress, RUN_FOLDER, TrainConfig, Trained, Trainer},
 };
 
-use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress};
+use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scoring::ScoringArgs};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -40,11 +40,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
     /// Start from this detector's flow (fine-tuning)
-    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map"])]
+    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map", "image_map", "pixel_map", "top_k", "standardise_scales"])]
     from: Option<String>,
     /// paper, or anomalib (the settings of the public ports)
     #[arg(long, value_enum, default_value = "paper")]
     preset: PresetArg,
+    /// Input size in pixels; the backbone's by default
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
     #[command(flatten)]
     flow: FlowArgs,
     /// Passes over the photos
@@ -73,6 +76,17 @@ pub struct Args {
     augment: AugmentArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
+    /// Standardise every scale on held-out normals before averaging
+    #[arg(long, help_heading = "Scoring")]
+    standardise_scales: bool,
+    /// Share of good products that may be called defective
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value_t = 0.01,
+        help_heading = "Scoring"
+    )]
+    false_alarm_rate: f64,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -93,13 +107,6 @@ impl From<PresetArg> for Preset {
             PresetArg::Anomalib => Preset::Anomalib,
         }
     }
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum MapArg {
-    Nll,
-    Exp,
-    Prob,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -162,6 +169,12 @@ impl FlowArgs {
     }
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ScheduleArg {
+    Constant,
+    Cosine,
+}
+
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 struct OptimiserArgs {
@@ -171,6 +184,9 @@ struct OptimiserArgs {
     /// Adam's step size
     #[arg(long, value_name = "X", default_value_t = 1e-3)]
     learning_rate: f64,
+    /// Step size over the run: constant, or cosine (falls to nothing at the end)
+    #[arg(long, value_enum, default_value = "constant")]
+    schedule: ScheduleArg,
     /// L2 term
     #[arg(long, value_name = "X", default_value_t = 1e-5)]
     weight_decay: f64,
@@ -206,26 +222,6 @@ struct AugmentArgs {
     /// Quarter turns too
     #[arg(long)]
     quarter_turns: bool,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Scoring")]
-struct ScoringArgs {
-    /// Input size in pixels; the backbone's by default
-    #[arg(long, value_name = "PIXELS")]
-    size: Option<usize>,
-    /// Map for score and localisation: nll, exp or prob; the preset's by default
-    #[arg(long, value_enum)]
-    map: Option<MapArg>,
-    /// Image score: the mean of the K largest values instead of the largest
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-    /// Standardise every scale on held-out normals before averaging
-    #[arg(long)]
-    standardise_scales: bool,
-    /// Share of good products that may be called defective
-    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
-    false_alarm_rate: f64,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -280,7 +276,7 @@ fn origin(
         ));
     }
     let (backbone, record) = common::open_backbone(&args.backbone, weights.as_deref(), device)?;
-    if let Some(size) = args.scoring.size {
+    if let Some(size) = args.size {
         let default = backbone.info().preprocessing.clone();
         config.preprocessing = Some(Preprocessing {
             height: size,
@@ -309,6 +305,10 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     let optimiser = &args.optimiser;
     config.batch = optimiser.batch;
     config.learning_rate = optimiser.learning_rate;
+    config.schedule = match optimiser.schedule {
+        ScheduleArg::Constant => Schedule::Constant,
+        ScheduleArg::Cosine => Schedule::Cosine,
+    };
     config.weight_decay = optimiser.weight_decay;
     config.gradient_clip = optimiser.gradient_clip;
     if !(0.0..=1e6).contains(&optimiser.feature_memory) {
@@ -318,20 +318,9 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.checkpoint_every =
         Duration::try_from_secs_f64(optimiser.checkpoint_every).context("--checkpoint-every")?;
     config.augmentation = augmentation(&args.augment);
-    let scoring = &args.scoring;
-    if let Some(map) = scoring.map {
-        let map = match map {
-            MapArg::Nll => MapKind::Nll,
-            MapArg::Exp => MapKind::Exp,
-            MapArg::Prob => MapKind::Prob,
-        };
-        (config.scoring.image_map, config.scoring.pixel_map) = (map, map);
-    }
-    if let Some(k) = scoring.top_k {
-        config.scoring.image_score = ImageScore::TopK(k);
-    }
-    config.scoring.standardise_scales |= scoring.standardise_scales;
-    config.false_alarm_rate = scoring.false_alarm_rate;
+    config.scoring = args.scoring.apply(&config.scoring);
+    config.scoring.standardise_scales |= args.standardise_scales;
+    config.false_alarm_rate = args.false_alarm_rate;
     config.validate()?;
     Ok(config)
 }

@@ -58,6 +58,11 @@ impl Sample {
         self.defect.is_some()
     }
 
+    /// Whether it is known which pixels of a defect are defective: somebody drew it, or it was put in here.
+    pub fn has_mask(&self) -> bool {
+        self.mask.is_some() || matches!(self.edit, Some(Edit::Defect(..)))
+    }
+
     /// A name for tables and file names, unlike those of all other samples of the data set: the path
     /// inside `root` with `/` between folders, then the record and the edit where there are such.
     pub fn name(&self, root: &Path) -> String {

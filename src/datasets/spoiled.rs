@@ -1,7 +1,35 @@
 //! A test set made of normal images and synthetic defects in them.
 
-use super::{Edit, Sample};
-use crate::imaging::SyntheticDefect;
+use super::{Dataset, Edit, Sample, layout};
+use crate::{Result, imaging::SyntheticDefect};
+
+impl Dataset {
+    /// The data set with a test set of synthetic defects in `held_out`, training images by their names
+    /// ([`Sample::name`]), as a detector's training record lists them.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`](crate::Error::Dataset) when one of them is not a training image of this data set, or there is none.
+    pub fn with_synthetic_defects(self, held_out: &[String], seed: u64) -> Result<Self> {
+        let find = |name: &String| {
+            let found = self.train.iter().find(|s| s.name(&self.root) == *name);
+            found.cloned().ok_or_else(|| {
+                let reason = format!(
+                    "has no training image {name}, which the detector held out; give the folder it was trained on"
+                );
+                layout::fault(&self.root, reason)
+            })
+        };
+        let normals: Vec<Sample> = held_out.iter().map(find).collect::<Result<_>>()?;
+        if normals.is_empty() {
+            let reason = "the detector has no record of held-out images of it";
+            return Err(layout::fault(&self.root, reason));
+        }
+        Ok(Self {
+            test: spoiled(&normals, seed),
+            ..self
+        })
+    }
+}
 
 /// Each normal image as it is, and once with each kind of [`SyntheticDefect`]: what a choice is made on
 /// that must not look at real defects. Defects differ from image to image; the same seed draws the same.

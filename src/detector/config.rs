@@ -140,6 +140,9 @@ pub struct TrainingRecord {
     pub batch: usize,
     /// Adam's step size.
     pub learning_rate: f64,
+    /// How the step size changed over the run.
+    #[serde(skip_serializing_if = "Schedule::is_constant", default)]
+    pub schedule: Schedule,
     /// L2 term added to the gradient.
     pub weight_decay: f64,
     /// Largest norm of a step's gradient; none where it is not limited.
@@ -166,6 +169,34 @@ pub struct DatasetRecord {
     /// SPDX id of its licence, if it states one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub licence: Option<String>,
+}
+
+/// How the optimizer's step size changes over a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// It does not (the paper).
+    #[default]
+    Constant,
+    /// Half a cosine from the full step size to nothing at the run's end (Loshchilov and Hutter 2017, no restarts).
+    Cosine,
+}
+
+impl Schedule {
+    /// The factor on the step size of step `step` (from 0) of `steps`.
+    pub fn factor(self, step: u64, steps: u64) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => {
+                let passed = step as f64 / steps.max(1) as f64;
+                0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos())
+            }
+        }
+    }
+
+    fn is_constant(&self) -> bool {
+        *self == Self::Constant
+    }
 }
 
 /// Augmentation as it was used.
@@ -299,5 +330,20 @@ impl Calibration {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schedule;
+
+    #[test]
+    fn the_step_size_falls_along_half_a_cosine_or_stays() {
+        let cosine = |step| Schedule::Cosine.factor(step, 8);
+        assert_eq!(cosine(0), 1.0);
+        assert!((cosine(2) - 0.853_553_39).abs() < 1e-8);
+        assert!((cosine(4) - 0.5).abs() < 1e-12);
+        assert!(cosine(7) > 0.0 && cosine(8).abs() < 1e-12 && cosine(9).abs() < 1e-12);
+        assert_eq!(Schedule::Constant.factor(5, 8), 1.0);
     }
 }

@@ -15,7 +15,7 @@ pub use artifact::{
 };
 pub use config::{
     AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
-    TrainingRecord,
+    Schedule, TrainingRecord,
 };
 pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
@@ -92,6 +92,28 @@ impl Detector {
     /// For a trainer or an evaluation to add what it measured.
     pub fn config_mut(&mut self) -> &mut DetectorConfig {
         &mut self.config
+    }
+
+    /// Scores another way from now on, without a threshold: the recorded one belongs to the old way.
+    ///
+    /// # Errors
+    /// When `scoring` is out of range, or when scales are to be standardised: the statistics for that are
+    /// measured in training.
+    pub fn set_scoring(&mut self, scoring: Scoring) -> Result<()> {
+        scoring.validate()?;
+        if scoring == self.config.scoring {
+            return Ok(());
+        }
+        if scoring.standardise_scales {
+            return Err(Error::Invalid(
+                "this detector standardises its scales with statistics of its own maps and cannot be scored \
+                 another way; train with the maps you want"
+                    .into(),
+            ));
+        }
+        self.config.scoring = scoring;
+        self.config.calibration = None;
+        Ok(())
     }
 
     /// The flow.

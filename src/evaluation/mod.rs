@@ -3,7 +3,7 @@
 mod pixels;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -28,8 +28,8 @@ pub struct Options {
 /// One test image.
 #[derive(Debug, Clone, Serialize)]
 pub struct ImageResult {
-    /// The file.
-    pub image: PathBuf,
+    /// Its name in the data set ([`Sample::name`]).
+    pub image: String,
     /// The defect's class; none for a good image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defect: Option<String>,
@@ -164,7 +164,7 @@ pub fn evaluate(
     for chunk in dataset.test.chunks(2 * rayon::current_num_threads()) {
         let results: Vec<Result<Inspected>> = chunk
             .par_iter()
-            .map(|sample| inspect(detector, sample))
+            .map(|sample| inspect(detector, sample, &dataset.root))
             .collect();
         for result in results {
             inspected.push(result?);
@@ -181,12 +181,12 @@ pub fn evaluate(
     Ok(Evaluation { images, metrics })
 }
 
-fn inspect(detector: &Detector, sample: &Sample) -> Result<Inspected> {
+fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspected> {
     let image = sample.read()?;
     let maps = detector.native_maps(&image)?;
     let score = detector.score(&maps)?;
     let result = ImageResult {
-        image: sample.image.clone(),
+        image: sample.name(root),
         defect: sample.defect.clone(),
         score,
         verdict: detector.verdict(score),

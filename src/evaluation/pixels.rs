@@ -19,13 +19,13 @@ pub(super) fn ranking(
     inspected: &[Inspected],
     options: Options,
 ) -> Result<Option<Ranking>> {
-    let known = |sample: &Sample| !sample.is_defective() || sample.mask.is_some();
+    let known = |sample: &Sample| !sample.is_defective() || sample.has_mask();
     let pairs: Vec<(&Sample, &Inspected)> = samples
         .iter()
         .zip(inspected)
         .filter(|(sample, _)| known(sample))
         .collect();
-    if !pairs.iter().any(|(sample, _)| sample.mask.is_some()) {
+    if !pairs.iter().any(|(sample, _)| sample.has_mask()) {
         return Ok(None);
     }
     let mut first = DefectivePixels::new();

@@ -80,6 +80,11 @@ impl Adam {
         self.step
     }
 
+    /// The step size from the next step on.
+    pub fn set_learning_rate(&mut self, rate: f64) {
+        self.config.learning_rate = rate;
+    }
+
     /// One step along `gradients` (flat, one a parameter), each multiplied by `factor` first.
     ///
     /// # Errors

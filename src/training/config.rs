@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::AdamConfig;
 use crate::{
     Error, Result,
-    detector::{AugmentationRecord, DatasetRecord, ImageScore, Scoring},
+    detector::{AugmentationRecord, DatasetRecord, ImageScore, Schedule, Scoring},
     flow::{FlowConfig, MapKind, Preset},
     imaging::Preprocessing,
 };
@@ -30,6 +30,8 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Adam's step size.
     pub learning_rate: f64,
+    /// How it changes over the run.
+    pub schedule: Schedule,
     /// L2 term.
     pub weight_decay: f64,
     /// Largest gradient norm of a step; none for no limit.
@@ -79,6 +81,7 @@ impl TrainConfig {
             epochs: Self::DEFAULT_EPOCHS,
             batch: 32,
             learning_rate: adam.learning_rate,
+            schedule: Schedule::Constant,
             weight_decay: adam.weight_decay,
             gradient_clip: None,
             augmentation: None,

@@ -12,6 +12,8 @@ use crate::{Result, features::FeatureStore, flow::FastFlow};
 
 /// Lanes of a batch. More lanes keep more cores busy and cost one gradient buffer a running lane.
 const LANES: usize = 8;
+/// Fewest images of a lane: each lane transforms the weights for itself, which one image does not repay.
+const LEAST_IMAGES: usize = 2;
 /// Images that one lane takes through the flow at a time.
 const MICRO_BATCH: usize = 4;
 
@@ -58,7 +60,7 @@ pub fn batch_gradients(
         return micro_batch(flow, store, records, device);
     }
     let lanes: Vec<&[usize]> = records
-        .chunks(records.len().div_ceil(LANES).max(1))
+        .chunks(records.len().div_ceil(LANES).max(LEAST_IMAGES))
         .collect();
     let mut total: Option<Gradients> = None;
     for wave in lanes.chunks(rayon::current_num_threads()) {

@@ -1,6 +1,6 @@
 //! The run from a data set to a detector; read it top to bottom.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -18,7 +18,8 @@ use crate::{
     backbones::Backbone,
     datasets::{Dataset, Sample},
     detector::{
-        BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, TrainingRecord,
+        BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, Schedule,
+        TrainingRecord,
     },
     features::{Extraction, FeatureStore, Job, extract},
     flow::{FastFlow, FeatureNorm, FlowConfig},
@@ -238,10 +239,13 @@ impl Trainer {
     }
 
     /// Hash of all that the result depends on but the number of epochs: a finished run can be resumed
-    /// with more of them.
+    /// with more of them, unless the step size follows their number.
     fn fingerprint(&self, parts: &Parts, data_hash: &str) -> Result<String> {
         let config = TrainConfig {
-            epochs: 1,
+            epochs: match self.config.schedule {
+                Schedule::Constant => 1,
+                Schedule::Cosine => self.config.epochs,
+            },
             ..self.config.clone()
         };
         let parent = match &parts.parent {
@@ -339,26 +343,19 @@ impl Trainer {
         data: &Data<'_>,
         held_out_nll: f64,
     ) -> TrainingRecord {
-        let relative = |sample: &Sample| -> String {
-            let path: PathBuf = sample
-                .image
-                .strip_prefix(&data.dataset.root)
-                .unwrap_or(&sample.image)
-                .to_path_buf();
-            path.to_string_lossy().replace('\\', "/")
-        };
         let config = &self.config;
         TrainingRecord {
             dataset: config.dataset.clone(),
             data_hash,
             images,
-            held_out: data.held_out.iter().map(relative).collect(),
+            held_out: names(data.dataset, data.held_out),
             final_fit: config.final_fit,
             preset: config.preset,
             seed: config.seed,
             epochs: config.epochs,
             batch: config.batch,
             learning_rate: config.learning_rate,
+            schedule: config.schedule,
             weight_decay: config.weight_decay,
             gradient_clip: config.gradient_clip,
             augmentation: config.augmentation.clone(),
@@ -396,6 +393,11 @@ impl Trainer {
         detector.config_mut().fixture_score = Some(score);
         Ok(detector)
     }
+}
+
+fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
+    let name = |sample: &Sample| sample.name(&dataset.root);
+    samples.iter().map(name).collect()
 }
 
 fn plain_jobs(samples: &[Sample]) -> Vec<Job> {

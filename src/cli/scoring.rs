@@ -1,0 +1,54 @@
+//! Which map and which image score: arguments of `train` and `eval`.
+
+use candle_fastflow::{
+    detector::{ImageScore, Scoring},
+    flow::MapKind,
+};
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Scoring")]
+pub struct ScoringArgs {
+    /// Map for score and localisation: nll, exp or prob; the preset's (or the detector's) by default
+    #[arg(long, value_enum)]
+    map: Option<MapArg>,
+    /// Map behind the image score only
+    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
+    image_map: Option<MapArg>,
+    /// Map for localisation only
+    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
+    pixel_map: Option<MapArg>,
+    /// Image score: the mean of the K largest values instead of the largest
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MapArg {
+    Nll,
+    Exp,
+    Prob,
+}
+
+impl From<MapArg> for MapKind {
+    fn from(map: MapArg) -> Self {
+        match map {
+            MapArg::Nll => MapKind::Nll,
+            MapArg::Exp => MapKind::Exp,
+            MapArg::Prob => MapKind::Prob,
+        }
+    }
+}
+
+impl ScoringArgs {
+    /// `scoring` with what was given in its place.
+    pub fn apply(&self, scoring: &Scoring) -> Scoring {
+        let kind =
+            |own: Option<MapArg>, before: MapKind| own.or(self.map).map_or(before, MapKind::from);
+        Scoring {
+            image_map: kind(self.image_map, scoring.image_map),
+            pixel_map: kind(self.pixel_map, scoring.pixel_map),
+            image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
+            standardise_scales: scoring.standardise_scales,
+        }
+    }
+}
