@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<()> {
 
     let mut config = TrainConfig::new(Preset::Paper);
     config.epochs = args.epochs;
+    config.learning_rate = TrainConfig::FINE_TUNING_RATE;
     config.scoring = parent.config().scoring.clone();
     let origin = Origin::Parent {
         detector: Box::new(parent),

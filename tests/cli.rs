@@ -156,6 +156,19 @@ fn evaluation_needs_no_real_defects_and_compares_maps() {
     assert_ne!(own["pixel_auroc"], nll["pixel_auroc"]);
     assert_eq!(own["image_auroc"], nll["image_auroc"]);
     assert!(own["recall"].is_number() && nll["recall"].is_null());
+    // Scales count as much as they are told to.
+    let fine = evaluate(&["--image-weights", "1,0,0"]);
+    assert_ne!(fine["image_auroc"], own["image_auroc"]);
+    assert_eq!(fine["pixel_auroc"], own["pixel_auroc"]);
+    let wrong = [
+        "eval",
+        text(&detector),
+        "--data",
+        text(&data),
+        "--image-weights",
+    ];
+    refuse(&[&wrong[..], &["1,1"]].concat(), &["2 numbers", "3 scales"]);
+    refuse(&[&wrong[..], &["0,0,0"]].concat(), &["image_weights"]);
     let elsewhere = world.folder.path().join("elsewhere");
     let counts = [
         "--train",

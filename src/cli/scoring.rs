@@ -20,6 +20,9 @@ pub struct ScoringArgs {
     /// Image score: the mean of the K largest values instead of the largest
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
+    /// Weights of the scales in the image score, finest first, for example 0,1,1
+    #[arg(long, value_name = "W,W,...", value_delimiter = ',')]
+    image_weights: Option<Vec<f32>>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -49,6 +52,10 @@ impl ScoringArgs {
             pixel_map: kind(self.pixel_map, scoring.pixel_map),
             image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
             standardise_scales: scoring.standardise_scales,
+            image_weights: self
+                .image_weights
+                .clone()
+                .or_else(|| scoring.image_weights.clone()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
     /// Start from this detector's flow (fine-tuning)
-    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map", "image_map", "pixel_map", "top_k", "standardise_scales"])]
+    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
     /// paper, or anomalib (the settings of the public ports)
     #[arg(long, value_enum, default_value = "paper")]
@@ -181,9 +181,9 @@ struct OptimiserArgs {
     /// Photos a step
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch: usize,
-    /// Adam's step size
-    #[arg(long, value_name = "X", default_value_t = 1e-3)]
-    learning_rate: f64,
+    /// Adam's step size [default: 0.001, with --from 0.0001]
+    #[arg(long, value_name = "X")]
+    learning_rate: Option<f64>,
     /// Step size over the run: constant, or cosine (falls to nothing at the end)
     #[arg(long, value_enum, default_value = "constant")]
     schedule: ScheduleArg,
@@ -304,7 +304,10 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
     let optimiser = &args.optimiser;
     config.batch = optimiser.batch;
-    config.learning_rate = optimiser.learning_rate;
+    if args.from.is_some() {
+        config.learning_rate = TrainConfig::FINE_TUNING_RATE;
+    }
+    config.learning_rate = optimiser.learning_rate.unwrap_or(config.learning_rate);
     config.schedule = match optimiser.schedule {
         ScheduleArg::Constant => Schedule::Constant,
         ScheduleArg::Cosine => Schedule::Cosine,

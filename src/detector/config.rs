@@ -259,6 +259,7 @@ impl DetectorConfig {
         self.preprocessing.validate(path)?;
         self.flow.validate(&self.feature_shapes)?;
         self.scoring.validate()?;
+        self.scoring.check_scales(self.feature_shapes.len())?;
         if let Some(calibration) = &self.calibration {
             calibration.validate(self.feature_shapes.len())?;
         }

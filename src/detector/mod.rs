@@ -101,6 +101,7 @@ impl Detector {
     /// measured in training.
     pub fn set_scoring(&mut self, scoring: Scoring) -> Result<()> {
         scoring.validate()?;
+        scoring.check_scales(self.config.feature_shapes.len())?;
         if scoring == self.config.scoring {
             return Ok(());
         }
@@ -159,7 +160,13 @@ impl Detector {
     pub fn score(&self, maps: &NativeMaps) -> Result<f32> {
         let (height, width) = self.input_size();
         let statistics = self.statistics(|c| &c.image_scales);
-        let map = combine(&maps.image, statistics, height, width)?;
+        let map = combine(
+            &maps.image,
+            statistics,
+            self.config.scoring.image_weights.as_deref(),
+            height,
+            width,
+        )?;
         let score = self.config.scoring.image_score.of(&map.values);
         if score.is_finite() {
             Ok(score)
@@ -179,6 +186,7 @@ impl Detector {
         combine(
             &maps.pixel,
             self.statistics(|c| &c.pixel_scales),
+            None,
             height,
             width,
         )

@@ -21,6 +21,10 @@ pub struct Scoring {
     pub image_score: ImageScore,
     /// Whether every scale is standardised on held-out normal images before the mean over scales.
     pub standardise_scales: bool,
+    /// Weights of the scales in the image map, finest first; all alike where none. Fine scales can be too
+    /// noisy to say anything about a whole image.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image_weights: Option<Vec<f32>>,
 }
 
 /// From a map to the image's score.
@@ -68,12 +72,34 @@ impl Scoring {
     /// Checks ranges.
     ///
     /// # Errors
-    /// When `image_score.top_k` is zero.
+    /// When `image_score.top_k` is zero, or a weight is negative, not finite, or all are zero.
     pub fn validate(&self) -> Result<()> {
+        if let Some(weights) = &self.image_weights {
+            let sum: f32 = weights.iter().sum();
+            if weights.iter().any(|w| *w < 0.0) || !(sum > 0.0 && sum.is_finite()) {
+                return Err(Error::Invalid(
+                    "scoring.image_weights must be zero or positive numbers, not all zero".into(),
+                ));
+            }
+        }
         match self.image_score {
             ImageScore::TopK(0) => Err(Error::Invalid(
                 "scoring.image_score.top_k must be at least 1".into(),
             )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that there are as many weights as scales.
+    ///
+    /// # Errors
+    /// When there are not.
+    pub fn check_scales(&self, scales: usize) -> Result<()> {
+        match &self.image_weights {
+            Some(weights) if weights.len() != scales => Err(Error::Invalid(format!(
+                "scoring.image_weights has {} numbers; this flow has {scales} scales",
+                weights.len()
+            ))),
             _ => Ok(()),
         }
     }
@@ -115,24 +141,30 @@ impl ImageScore {
     }
 }
 
-/// Mean over scales of the maps, each brought to `height` x `width`; standardised first where
-/// `statistics` (one a scale) are given.
+/// Weighted mean over scales of the maps, each brought to `height` x `width`; standardised first where
+/// `statistics` (one a scale) are given, and all of the same weight where `weights` are not.
 ///
 /// # Errors
 /// When the tensor library fails.
 pub fn combine(
     maps: &[Tensor],
     statistics: Option<&[ScaleStatistics]>,
+    weights: Option<&[f32]>,
     height: usize,
     width: usize,
 ) -> Result<AnomalyMap> {
     let mut values = vec![0f32; height * width];
+    let total = weights.map_or(maps.len() as f32, |weights| weights.iter().sum());
     for (scale, map) in maps.iter().enumerate() {
+        let weight = weights.map_or(1.0, |weights| weights.get(scale).copied().unwrap_or(0.0));
+        if weight == 0.0 {
+            continue;
+        }
         let (shift, factor) = match statistics.and_then(|s| s.get(scale)) {
             Some(s) => (s.mean, 1.0 / s.std.max(f32::MIN_POSITIVE)),
             None => (0.0, 1.0),
         };
-        let factor = factor / maps.len() as f32;
+        let factor = factor * weight / total;
         let upsampled = upsample_bilinear(map, height, width)?
             .flatten_all()?
             .to_vec1::<f32>()?;

@@ -39,10 +39,14 @@ pub fn calibrate(
         .collect::<Result<_>>()?;
     let image_scales = scale_statistics(&native, |maps| &maps.image)?;
     let pixel_scales = scale_statistics(&native, |maps| &maps.pixel)?;
-    let combined = |maps: &[Tensor], statistics: &[ScaleStatistics]| -> Result<AnomalyMap> {
+    let combined = |maps: &[Tensor],
+                    statistics: &[ScaleStatistics],
+                    weights: Option<&[f32]>|
+     -> Result<AnomalyMap> {
         combine(
             maps,
             scoring.standardise_scales.then_some(statistics),
+            weights,
             input.0,
             input.1,
         )
@@ -51,9 +55,9 @@ pub fn calibrate(
     let mut largest = Vec::with_capacity(native.len());
     let mut medians = Vec::with_capacity(native.len());
     for maps in &native {
-        let image = combined(&maps.image, &image_scales)?;
+        let image = combined(&maps.image, &image_scales, scoring.image_weights.as_deref())?;
         normal_scores.push(scoring.image_score.of(&image.values));
-        let mut pixel = combined(&maps.pixel, &pixel_scales)?.values;
+        let mut pixel = combined(&maps.pixel, &pixel_scales, None)?.values;
         pixel.sort_unstable_by(f32::total_cmp);
         medians.push(pixel[pixel.len() / 2]);
         largest.push(pixel[pixel.len() - 1]);

@@ -58,6 +58,9 @@ pub struct TrainConfig {
 impl TrainConfig {
     /// Epochs unless said otherwise: far fewer than the paper's 500, where image AUROC tends to peak.
     pub const DEFAULT_EPOCHS: usize = 40;
+    /// Step size for adapting a trained flow: a fresh Adam's first steps are of full size whatever the
+    /// gradient is, and at the paper's 1e-3 they undo what the parent had learnt (docs/accuracy.md).
+    pub const FINE_TUNING_RATE: f64 = 1e-4;
     /// Bytes of features kept in memory unless said otherwise.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
 
@@ -77,6 +80,7 @@ impl TrainConfig {
                 pixel_map: map,
                 image_score: ImageScore::Max,
                 standardise_scales: false,
+                image_weights: None,
             },
             epochs: Self::DEFAULT_EPOCHS,
             batch: 32,

@@ -217,6 +217,7 @@ impl Trainer {
                     None => FlowConfig::preset(self.config.preset, &record.id, &shapes)?,
                 };
                 flow_config.validate(&shapes)?;
+                self.config.scoring.check_scales(shapes.len())?;
                 Ok(Parts {
                     backbone,
                     record,
