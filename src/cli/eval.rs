@@ -41,6 +41,13 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let mut dataset = datasets::open(&args.data)?;
+    if !args.synthetic_defects && !dataset.test.iter().any(|sample| sample.is_defective()) {
+        bail!(
+            "{}: holds no defective test photos to measure on; --synthetic-defects puts some into the good \
+             photos that training held out",
+            dataset.root.display()
+        );
+    }
     let mut detector = args.detector.load(&device)?;
     if args.synthetic_defects {
         dataset = with_synthetic_defects(dataset, &detector)?;

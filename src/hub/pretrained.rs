@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use super::fetch::Hub;
 use super::names::DetectorName;
 use super::progress::Progress;
-#[cfg(not(feature = "hub"))]
-use crate::Error;
 use crate::{
-    Result, backbones,
+    Error, Result, backbones,
     detector::{BackboneRecord, Detector, LoadOptions, hash_file, locate, read_config},
 };
 
@@ -83,7 +81,7 @@ pub(super) fn load_with(
         options.backbone_weights = match here {
             Some(path) => Some(path),
             None => {
-                let (path, found) = download(hub, record.clone(), progress)?;
+                let (path, found) = download(hub, record.clone(), progress).map_err(or_a_file)?;
                 used = found;
                 Some(path)
             }
@@ -100,6 +98,17 @@ pub(super) fn load_with(
         detector.config_mut().backbone = used;
     }
     Ok(detector)
+}
+
+/// What else helps when weights cannot be fetched.
+fn or_a_file(error: Error) -> Error {
+    match error {
+        Error::Hub { place, reason } => Error::Hub {
+            place,
+            reason: format!("{reason}; or give the weights with --backbone-weights FILE"),
+        },
+        other => other,
+    }
 }
 
 /// Weights of a backbone for training: a given file, those of this machine, or the Hub's; and the
