@@ -8,14 +8,16 @@ use crate::kernels::lanes::{Kernel, LANES, Lanes};
 use crate::kernels::parallel::SharedMut;
 use crate::kernels::view::Images;
 
-/// Values at the points, `[36][channels][tiles]`, shared by tasks that own channels.
+/// Values at the points, `[36][panels][channels][width]` with `width` tiles a panel, shared by tasks
+/// that own channels.
 #[derive(Clone, Copy)]
 pub(super) struct Points {
     pub(super) start: *mut f32,
     /// Distance of two points' matrices.
     pub(super) stride: usize,
-    /// Length of a row: the tiles, a multiple of [`LANES`].
-    pub(super) tiles: usize,
+    pub(super) channels: usize,
+    /// A multiple of [`LANES`].
+    pub(super) width: usize,
 }
 
 impl Points {
@@ -25,8 +27,10 @@ impl Points {
     /// The row of `channel` must lie inside the buffer and be this task's own.
     #[inline(always)]
     unsafe fn store<L: Lanes>(&self, l: L, v: [L::V; 6], first: usize, channel: usize, at: usize) {
+        let row = at / self.width * self.channels + channel;
+        let start = row * self.width + at % self.width;
         for (i, v) in v.into_iter().enumerate() {
-            let place = (first + i * POINTS) * self.stride + channel * self.tiles + at;
+            let place = (first + i * POINTS) * self.stride + start;
             // SAFETY: inside this task's row, by this function's contract.
             unsafe { l.store(self.start.add(place), v) };
         }
@@ -72,7 +76,7 @@ impl Kernel for Transform<'_> {
             points,
             window,
         } = self;
-        assert!(points.tiles == patchwork.groups.len() * LANES && copy.len() == patchwork.len);
+        assert!(patchwork.tiles().is_multiple_of(points.width) && copy.len() == patchwork.len);
         for channel in channels {
             fill(l, &planes, channel, patchwork, copy);
             let (copy, stride) = (copy.as_ptr(), patchwork.stride);

@@ -20,18 +20,15 @@ pub(crate) use self::weights::Taps;
 use self::weights::point_stride;
 use super::forward::Epilogue;
 use super::geometry::Geometry;
-use crate::kernels::gemm::{MatRef, gemm_into};
-use crate::kernels::lanes::{LANES, dispatch};
+use crate::kernels::gemm::{MatRef, PANEL, gemm_into, times_panel};
+use crate::kernels::lanes::dispatch;
 use crate::kernels::parallel::{SharedMut, for_each, threads, with_scratch, written};
 use crate::kernels::view::Images;
 
 /// Floats of a block's values and products together that a core's cache holds.
 const BLOCK_FLOATS: usize = 128 * 1024;
-/// Channels of a task where a block is shared: four times the six columns of gemm's kernel.
+/// Channels of a task where a block is shared: four times the six rows of the product's kernel.
 const CHANNEL_GROUP: usize = 24;
-
-/// Rows of gemm's kernel with 256-bit vectors.
-const GEMM_ROWS: usize = 16;
 
 /// Whether this engine takes the convolution and gains by it.
 pub(crate) fn applies(geometry: &Geometry) -> bool {
@@ -43,7 +40,7 @@ pub(crate) fn applies(geometry: &Geometry) -> bool {
 /// Tiles of a block.
 fn block_tiles(geometry: &Geometry) -> usize {
     let tile = PRODUCTS * (geometry.in_channels + geometry.out_channels);
-    (BLOCK_FLOATS / tile / GEMM_ROWS * GEMM_ROWS).clamp(2 * GEMM_ROWS, 8 * GEMM_ROWS)
+    (BLOCK_FLOATS / tile / PANEL * PANEL).clamp(2 * PANEL, 8 * PANEL)
 }
 
 /// One convolution's data.
@@ -149,7 +146,7 @@ impl Job<'_> {
 
     /// Lends room for a block's values and products.
     fn with_values(&self, patchwork: &Patchwork, work: impl FnOnce(&SharedMut, &SharedMut)) {
-        let tiles = patchwork.groups.len() * LANES;
+        let tiles = patchwork.tiles();
         let values = PRODUCTS * point_stride(self.geometry.in_channels, tiles);
         let products = PRODUCTS * point_stride(self.geometry.out_channels, tiles);
         with_scratch(values, |values| {
@@ -167,12 +164,12 @@ impl Job<'_> {
         copy: &mut [f32],
         values: &SharedMut,
     ) {
-        let tiles = patchwork.groups.len() * LANES;
-        let stride = point_stride(self.geometry.in_channels, tiles);
+        let inputs = self.geometry.in_channels;
         let points = Points {
             start: values.at(0),
-            stride,
-            tiles,
+            stride: point_stride(inputs, patchwork.tiles()),
+            channels: inputs,
+            width: PANEL,
         };
         let planes = self.planes;
         dispatch(Transform {
@@ -193,19 +190,23 @@ impl Job<'_> {
         values: &SharedMut,
         products: &SharedMut,
     ) {
-        let row = tiles.len().next_multiple_of(LANES);
+        let row = tiles.len().next_multiple_of(PANEL);
         let (inputs, outputs) = (self.geometry.in_channels, self.geometry.out_channels);
         let product_stride = point_stride(outputs, row);
         let multiply = |weights: &[f32], weight_stride: usize| {
             for point in 0..PRODUCTS {
-                let start = point * point_stride(inputs, row);
-                // SAFETY: no task writes values any more.
-                let values = unsafe { values.read(start..start + inputs * row) };
-                let target = products.at(point * product_stride + channels.start * row);
-                let sizes = (channels.len(), row, inputs);
                 let lhs = MatRef::rows(&weights[point * weight_stride..], inputs);
-                // SAFETY: this task's own rows of the products.
-                unsafe { gemm_into(sizes, target, row, false, lhs, MatRef::rows(values, row)) };
+                let values_at = point * point_stride(inputs, row);
+                let target_at = point * product_stride + channels.start * PANEL;
+                for panel in 0..row / PANEL {
+                    let start = values_at + panel * inputs * PANEL;
+                    let target = products.at(target_at + panel * outputs * PANEL);
+                    // SAFETY: no task writes values any more; the target is this task's own rows.
+                    unsafe {
+                        let values = values.read(start..start + inputs * PANEL);
+                        times_panel((channels.len(), inputs), target, lhs, values);
+                    }
+                }
             }
         };
         match self.weights {
@@ -271,7 +272,7 @@ pub(crate) fn weight_gradient(
         let products = SharedMut::new(products);
         for start in (0..grid.len()).step_by(width) {
             let tiles = start..grid.len().min(start + width);
-            let row = tiles.len().next_multiple_of(LANES);
+            let row = tiles.len().next_multiple_of(PANEL);
             let x_windows = Patchwork::new(&grid, &Windows::of_input(geometry), tiles.clone());
             let dy_windows = Patchwork::new(&grid, &Windows::of_output(geometry), tiles.clone());
             let (x_stride, dy_stride) = (point_stride(cols, row), point_stride(rows, row));
@@ -310,20 +311,20 @@ fn fill_values(
     values: &mut [f32],
     window: Window,
 ) {
-    let tiles = patchwork.groups.len() * LANES;
-    let stride = point_stride(channels, tiles);
+    let tiles = patchwork.tiles();
     let values = SharedMut::new(values);
-    for_each_group(channels, |channels| {
+    for_each_group(channels, |group| {
         with_scratch(patchwork.len, |copy| {
             copy.fill(0.0);
             let points = Points {
                 start: values.at(0),
-                stride,
-                tiles,
+                stride: point_stride(channels, tiles),
+                channels,
+                width: tiles,
             };
             dispatch(Transform {
                 planes,
-                channels,
+                channels: group,
                 patchwork,
                 copy,
                 points,

@@ -6,6 +6,7 @@ use super::tiles::{Grid, Tile, lane};
 use super::transform::{self, POINTS, TILE};
 use crate::kernels::conv::forward::Epilogue;
 use crate::kernels::conv::geometry::Geometry;
+use crate::kernels::gemm::PANEL;
 use crate::kernels::lanes::{Kernel, LANES, Lanes};
 
 /// The output transform of some channels of a block, with its epilogue.
@@ -14,7 +15,7 @@ pub(super) struct Finish<'a> {
     pub(super) grid: &'a Grid,
     pub(super) tiles: Range<usize>,
     pub(super) channels: Range<usize>,
-    /// Products `[36][channels][tiles]`: channel 0's row of the first point.
+    /// Products `[36][panels][channels][PANEL]`.
     pub(super) products: *const f32,
     /// Distance of two points' matrices.
     pub(super) stride: usize,
@@ -37,7 +38,6 @@ struct Group {
 impl Kernel for Finish<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let row = self.tiles.len().next_multiple_of(LANES);
         let groups: Vec<Group> = self
             .tiles
             .clone()
@@ -46,9 +46,11 @@ impl Kernel for Finish<'_> {
             .collect();
         for channel in self.channels.clone() {
             for (index, group) in groups.iter().enumerate() {
-                // SAFETY: the channel's row of the products, which has `row` elements.
+                let (panel, at) = (index * LANES / PANEL, index * LANES % PANEL);
+                let row = panel * self.geometry.out_channels + channel;
+                // SAFETY: eight products of the channel at each point.
                 let pixels = unsafe {
-                    let start = self.products.add(channel * row + index * LANES);
+                    let start = self.products.add(row * PANEL + at);
                     pixels(l, start, self.stride)
                 };
                 // SAFETY: the channel's pixels of these tiles are this task's own.

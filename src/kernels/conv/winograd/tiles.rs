@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::transform::{POINTS, TILE};
 use crate::kernels::conv::geometry::Geometry;
+use crate::kernels::gemm::PANEL;
 use crate::kernels::lanes::LANES;
 
 /// The tiles of a batch, image by image, row by row.
@@ -111,7 +112,7 @@ pub(super) struct Group {
     pub(super) paired: bool,
 }
 
-/// A run of tiles in groups of [`LANES`], with a padded copy's layout that all channels share.
+/// A run of tiles in groups of [`LANES`], filled up to whole [`PANEL`]s, with a padded copy's layout that all channels share.
 pub(super) struct Patchwork {
     pub(super) strips: Vec<Strip>,
     /// Elements of a plane's row.
@@ -136,7 +137,8 @@ impl Patchwork {
             len: POINTS * stride,
             groups: tiles
                 .clone()
-                .step_by(LANES)
+                .step_by(PANEL)
+                .flat_map(|start| [start, start + LANES])
                 .map(|start| Group {
                     offsets: [0; LANES],
                     paired: grid.is_paired(&(start..tiles.end.min(start + LANES))),
@@ -158,6 +160,11 @@ impl Patchwork {
             start = end;
         }
         patchwork
+    }
+
+    /// Its tiles and what fills the last panel.
+    pub(super) fn tiles(&self) -> usize {
+        self.groups.len() * LANES
     }
 
     /// Adds the rows of one image from `first` to `last_row`; returns where they start.
