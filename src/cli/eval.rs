@@ -71,22 +71,23 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 
 /// Synthetic defects are the same for every detector of the same photos: one fixed seed.
 fn with_synthetic_defects(dataset: Dataset, detector: &Detector) -> anyhow::Result<Dataset> {
-    let record = detector.config().training.as_ref();
-    if record.is_some_and(|record| record.final_fit) {
+    let Some(record) = &detector.config().training else {
+        bail!("--synthetic-defects: this detector does not record which photos training held out");
+    };
+    if record.final_fit {
         bail!(
             "--synthetic-defects needs photos that training did not see, and this detector was trained \
              on all of them (--final)"
         );
     }
-    if record.is_some_and(|record| dataset.hash().is_ok_and(|hash| hash != record.data_hash)) {
+    if dataset.hash()? != record.data_hash {
         bail!(
             "--synthetic-defects: {} does not hold the photos that this detector was trained on, and the ones it \
              held out are among those",
             dataset.root.display()
         );
     }
-    let held_out = record.map_or(&[][..], |record| &record.held_out);
-    Ok(dataset.with_synthetic_defects(held_out, 0)?)
+    Ok(dataset.with_synthetic_defects(&record.held_out, 0)?)
 }
 
 fn json(args: &Args, evaluation: &Evaluation) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! A test set made of normal images and synthetic defects in them.
 
+use std::collections::HashMap;
+
 use super::{Dataset, Edit, Sample, layout};
 use crate::{Result, imaging::SyntheticDefect};
 
@@ -10,9 +12,10 @@ impl Dataset {
     /// # Errors
     /// [`Error::Dataset`](crate::Error::Dataset) when one of them is not a training image of this data set, or there is none.
     pub fn with_synthetic_defects(self, held_out: &[String], seed: u64) -> Result<Self> {
+        let named = |sample| (Sample::name(sample, &self.root), sample);
+        let by_name: HashMap<String, &Sample> = self.train.iter().map(named).collect();
         let find = |name: &String| {
-            let found = self.train.iter().find(|s| s.name(&self.root) == *name);
-            found.cloned().ok_or_else(|| {
+            by_name.get(name).copied().cloned().ok_or_else(|| {
                 let reason = format!(
                     "has no training image {name}, which the detector held out; give the folder it was trained on"
                 );

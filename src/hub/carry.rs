@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safetensors::SafeTensors;
+use candle_core::Device;
 
 use super::{
     fetch::{BACKBONE_FILE, CARD, Hub, NEEDED},
@@ -14,9 +14,10 @@ use super::{
     progress::{Event, Progress},
 };
 use crate::{
-    Error, Result, backbones,
+    Error, Result,
+    backbones::{self, Weights},
     detector::{BackboneRecord, CONFIG_FILE, hash_file, read_config},
-    files, mapped,
+    files,
 };
 
 impl Hub {
@@ -35,7 +36,8 @@ impl Hub {
     ) -> Result<()> {
         files::require_free(folder)?;
         if let Some(path) = backbone {
-            check_weights(path)?;
+            // Better found out here than on the machine without the Hub.
+            Weights::open(path, &Device::Cpu)?;
         }
         let source = self.fetch_detector(name, progress)?;
         let mut config = read_config(&source)?;
@@ -88,18 +90,6 @@ impl Hub {
             None => record.sha256 = Some(sha256),
         }
         Ok(Some(given.into()))
-    }
-}
-
-/// Whether a file holds weights at all: better found out here than on the machine without the Hub.
-fn check_weights(path: &Path) -> Result<()> {
-    let bytes = mapped::map(path)?;
-    match SafeTensors::deserialize(&bytes) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::Config {
-            path: path.into(),
-            reason: format!("not a whole safetensors file: {error}"),
-        }),
     }
 }
 

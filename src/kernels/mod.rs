@@ -18,5 +18,4 @@ mod simd;
 pub(crate) mod taps;
 mod view;
 
-pub use parallel::with_all_threads;
 pub use shape::FeatureShape;

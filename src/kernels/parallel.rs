@@ -1,41 +1,14 @@
 //! How kernels share the machine: over the global pool, or on the caller's thread inside one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-thread_local! {
-    /// Whether this worker shares its kernels' work with the others; see [`with_all_threads`].
-    static SHARES: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work` on a worker of the global pool whose kernels still use all threads.
-///
-/// Entering the pool costs tens of microseconds; a chain of small kernels does it once this way,
-/// instead of once a kernel. Inside a worker, `work` just runs, on that thread alone.
-pub fn with_all_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    /// Ends the sharing, also when `work` panics.
-    struct Reset;
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            SHARES.set(false);
-        }
-    }
-    if rayon::current_thread_index().is_some() {
-        return work();
-    }
-    rayon::scope(|_| {
-        SHARES.set(true);
-        let _reset = Reset;
-        work()
-    })
-}
-
 /// How many threads [`for_each`] uses here; results must not depend on it.
 pub(crate) fn threads() -> usize {
-    if rayon::current_thread_index().is_some() && !SHARES.get() {
+    if rayon::current_thread_index().is_some() {
         1
     } else {
         rayon::current_num_threads()
@@ -174,19 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn work_on_all_threads_shares_until_it_ends() {
-        let inside = || (rayon::current_thread_index().is_some(), threads());
-        let all = rayon::current_num_threads();
-        assert_eq!(with_all_threads(inside), (true, all));
+    fn a_worker_works_alone() {
+        assert_eq!(threads(), rayon::current_num_threads());
         assert_eq!(rayon::scope(|_| threads()), 1);
-        let panicked = std::panic::catch_unwind(|| with_all_threads(|| panic!("on purpose")));
-        assert!(panicked.is_err());
         assert!((0..64).into_par_iter().all(|_| threads() == 1));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(2)
             .build()
             .unwrap();
-        assert_eq!(pool.install(|| with_all_threads(threads)), 1);
+        assert_eq!(pool.install(threads), 1);
     }
 
     #[test]

@@ -79,8 +79,7 @@ impl Optimisation<'_> {
         while state.position.epoch < self.config.epochs {
             let epoch = state.position.epoch;
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
-            let steps = self.config.epochs * order.len().div_ceil(self.config.batch);
-            self.run_epoch(&mut state, store, &order, steps as u64, progress)?;
+            self.run_epoch(&mut state, store, &order, progress)?;
             self.end_epoch(&mut state, store, held_out, order.len(), progress)?;
         }
         self.save(&mut state)?;
@@ -140,15 +139,18 @@ impl Optimisation<'_> {
         state: &mut State,
         store: &FeatureStore,
         order: &[usize],
-        steps: u64,
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let batches: Vec<&[usize]> = order.chunks(self.config.batch).collect();
+        let steps = (self.config.epochs * batches.len()) as u64;
         while state.position.step < batches.len() {
             let started = Instant::now();
             let batch = batches[state.position.step];
             let gradients = batch_gradients(&state.flow, store, batch, self.device)?;
-            self.apply(state, gradients, batch.len(), steps)?;
+            let factor = self.config.schedule.factor(state.adam.steps(), steps);
+            let rate = self.config.learning_rate * factor;
+            state.adam.set_learning_rate(rate);
+            self.apply(state, gradients, batch.len())?;
             state.position.seconds += started.elapsed().as_secs_f64();
             state.position.step += 1;
             let seen = (state.position.step * self.config.batch).min(order.len());
@@ -176,13 +178,7 @@ impl Optimisation<'_> {
     }
 
     /// One step of the optimizer, unless loss or gradient is not finite.
-    fn apply(
-        &self,
-        state: &mut State,
-        gradients: Gradients,
-        images: usize,
-        steps: u64,
-    ) -> Result<()> {
+    fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<()> {
         let norm = gradients.norm() / images as f64;
         if !gradients.loss.is_finite() || !norm.is_finite() {
             let path = self.save(state)?;
@@ -199,9 +195,6 @@ impl Optimisation<'_> {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
         };
-        let rate =
-            self.config.learning_rate * self.config.schedule.factor(state.adam.steps(), steps);
-        state.adam.set_learning_rate(rate);
         state
             .adam
             .step(&gradients.values, (clip / images as f64) as f32)?;

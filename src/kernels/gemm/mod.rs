@@ -156,13 +156,13 @@ unsafe fn by_panels(
     if m == 0 {
         return;
     }
+    let lhs = MatRef {
+        data: &lhs.data[(inner.start * lhs.col_stride).min(lhs.data.len())..],
+        ..lhs
+    };
     with_scratch(inner.len() * PANEL, |panel| {
         for first in (0..n).step_by(PANEL) {
             pack::panel(rhs, inner.clone(), first, n, panel);
-            let lhs = MatRef {
-                data: &lhs.data[(inner.start * lhs.col_stride).min(lhs.data.len())..],
-                ..lhs
-            };
             // SAFETY: columns `first` to `first + PANEL` of the target, as far as there are any.
             unsafe {
                 let target = Target {
