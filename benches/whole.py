@@ -184,8 +184,10 @@ def train(args):
     theirs = min(milliseconds(step) for _ in range(args.rounds))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     mine = ours(args, "--train")
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"PyTorch {theirs:.0f} ms, peak {peak:.0f} MiB, {peak - base:.0f} above its start")
-    print(f"ours    {mine['train_step_ms']:.0f} ms ({mine['train_step_ms'] / theirs:.2f}x)")
+    print(f"ours    {mine['train_step_ms']:.0f} ms ({mine['train_step_ms'] / theirs:.2f}x), "
+          f"peak {memory:.0f} MiB ({memory / (peak - base):.2f}x what PyTorch's step adds)")
 
 
 def main():

@@ -198,6 +198,90 @@ fn evaluation_needs_no_real_defects_and_compares_maps() {
 }
 
 #[test]
+fn evaluation_tells_of_classes_harder_photos_and_writes_a_page() {
+    let world = world();
+    let (data, detector) = (world.data(), world.detector());
+    let page = world.folder.path().join("pages/cloth.html");
+    let common = ["eval", text(&detector), "--data", text(&data)];
+    let more = ["--perturb", "unaligned,jpeg", "--report", text(&page)];
+    let found = json(&[&common[..], &more, &["--json"]].concat());
+    let classes = found["classes"].as_array().unwrap();
+    let images: u64 = classes.iter().map(|c| c["images"].as_u64().unwrap()).sum();
+    assert_eq!(
+        (
+            images,
+            &classes[0]["class"],
+            classes[0]["image_auroc"].is_null()
+        ),
+        (11, &Value::from("good"), true)
+    );
+    for class in &classes[1..] {
+        assert!(class["image_auroc"].is_number() && class["aupro"].is_number());
+    }
+    for (metric, interval) in found["intervals"].as_object().unwrap() {
+        let end = |name: &str| interval[name].as_f64().unwrap();
+        let value = found[metric].as_f64().unwrap();
+        assert!(end("low") <= value && value <= end("high"), "{metric}");
+    }
+    let perturbed = found["perturbed"].as_object().unwrap();
+    assert_eq!(perturbed.keys().collect::<Vec<_>>(), ["jpeg", "unaligned"]);
+    assert_ne!(perturbed["unaligned"]["pixel_auroc"], found["pixel_auroc"]);
+    let html = std::fs::read_to_string(&page).unwrap();
+    let gallery = html.split_once("id=\"gallery\"").unwrap().1;
+    assert_eq!(gallery.matches("<figure").count(), 11);
+    assert_eq!(html.matches("<svg").count(), 4);
+    // People get the same as tables.
+    let printed = succeed(&[&common[..], &["--perturb", "blur"]].concat());
+    for word in ["95 % interval", "pixel AUROC", "as they are", "blur"] {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+    let unknown = run(&[&common[..], &["--perturb", "fog"]].concat());
+    let told = String::from_utf8_lossy(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(told.contains("fog") && told.contains("unaligned"), "{told}");
+    refuse(
+        &[&common[..], &["--report", text(&data)]].concat(),
+        &["is a folder"],
+    );
+}
+
+#[test]
+fn a_broken_data_set_is_found_before_anything_long_starts() {
+    let world = world();
+    let good = json(&["data", "check", text(&world.data()), "--json"]);
+    assert_eq!((&good["train"], &good["masks"]), (&14.into(), &7.into()));
+    assert_eq!(good["problems"].as_array().unwrap().len(), 0);
+    let broken = world.folder.path().join("broken");
+    let counts = [
+        "--train",
+        "5",
+        "--good",
+        "2",
+        "--defective",
+        "3",
+        "--size",
+        "64",
+    ];
+    succeed(&[&["data", "generate", "--out", text(&broken)], &counts[..]].concat());
+    let masks: Vec<PathBuf> = walkdir::WalkDir::new(broken.join("ground_truth"))
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| path.is_file())
+        .collect();
+    GrayImage::new(7, 7).save(&masks[0]).unwrap();
+    std::fs::write(broken.join("train/good/000.png"), "no image").unwrap();
+    let output = run(&["data", "check", text(&broken)]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    for words in ["error: ", "000.png", "7x7"] {
+        assert!(listed.contains(words), "{words}: {listed}");
+    }
+    let detector = world.detector();
+    let eval = ["eval", text(&detector), "--data", text(&broken)];
+    refuse(&eval, &["7x7", text(&masks[0])]);
+}
+
+#[test]
 fn inspection_prints_one_json_line_an_image_and_writes_overlays() {
     let world = world();
     let overlays = world.folder.path().join("overlays");

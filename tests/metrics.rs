@@ -287,3 +287,40 @@ fn ten_million_pixels() {
     );
     println!("all {:?}", start.elapsed());
 }
+
+/// Counting the normal images once, for all classes, is the same as evaluating each class alone.
+#[test]
+fn classes_take_over_the_counts_of_normal_images() {
+    let maps = maps();
+    let (good, defective): (Vec<&Map>, Vec<&Map>) =
+        maps.iter().partition(|map| !map.mask.contains(&true));
+    assert!(good.len() > 1 && defective.len() > 3);
+    let seen = |maps: &[&Map]| {
+        let mut first = DefectivePixels::new();
+        for map in maps {
+            first.add(&map.scores, &map.mask, WIDTH).unwrap();
+        }
+        first
+    };
+    let all = seen(&defective).finish();
+    for map in &good {
+        all.add(&map.scores, &map.mask).unwrap();
+    }
+    for class in [&defective[..2], &defective[2..], &defective[..1]] {
+        let shared = seen(class).finish();
+        shared.add_counts_of(&all).unwrap();
+        let alone = seen(class).finish();
+        for map in &good {
+            alone.add(&map.scores, &map.mask).unwrap();
+        }
+        for map in class {
+            shared.add(&map.scores, &map.mask).unwrap();
+            alone.add(&map.scores, &map.mask).unwrap();
+        }
+        assert_eq!(shared.finish().unwrap(), alone.finish().unwrap());
+    }
+    // A pixel that the finer ranking has not seen has no place in it.
+    let mut foreign = DefectivePixels::new();
+    foreign.add(&[1e9], &[true], 1).unwrap();
+    assert!(foreign.finish().add_counts_of(&all).is_err());
+}

@@ -10,6 +10,7 @@ use candle_fastflow::{
     detector::{BackboneRecord, Detector, LoadOptions},
     hub,
 };
+use comfy_table::{LineStyle, Table, presets::UTF8_HORIZONTAL_ONLY};
 
 use super::transfer::Transfer;
 
@@ -90,6 +91,14 @@ pub fn open_backbone(
         format!("backbone {id} needs weights (--backbone-weights FILE gives them, --backbone wavelet needs none)")
     })?;
     Ok((backbones::load(&id, path.as_deref(), device)?, record))
+}
+
+/// An empty table with lines around it and below its header.
+pub fn table(header: &[&str]) -> Table {
+    let style = UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+    let mut table = Table::new();
+    table.load_style(style).set_header(header.iter().copied());
+    table
 }
 
 /// Prints to standard output; a reader that went away (`| head`) is no error.

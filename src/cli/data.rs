@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use candle_fastflow::datasets::{
-    self,
+    self, CheckReport,
     generated::{GenerateOptions, GeneratedProduct},
 };
 
@@ -17,7 +18,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Say what a folder is recognised as and how many images it holds
+    /// Look at every file: what a folder is recognised as, what it holds, what is wrong with it
     Check(CheckArgs),
     /// Generate photos of a product with and without defects, masks included, to try things on
     Generate(GenerateArgs),
@@ -26,9 +27,9 @@ enum Action {
 #[derive(clap::Args)]
 #[command(after_help = "Example: fastflow data check photos/")]
 struct CheckArgs {
-    /// The folder
+    /// The folder of a data set, or of several (all categories of MVTec AD, say), or a manifest's CSV file
     dir: PathBuf,
-    /// Print one JSON object
+    /// Print one JSON object a data set
     #[arg(long)]
     json: bool,
 }
@@ -67,21 +68,92 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Most problems of a data set that are listed.
+const LISTED: usize = 20;
+
+/// Checks the folder, or every category in it.
 fn check(args: CheckArgs) -> anyhow::Result<()> {
-    let dataset = datasets::open(&args.dir)?;
-    let defective = dataset.test.iter().filter(|s| s.defect.is_some()).count();
-    let masks = dataset.test.iter().filter(|s| s.mask.is_some()).count();
-    let (train, good) = (dataset.train.len(), dataset.test.len() - defective);
-    if args.json {
-        return common::print_line(serde_json::json!({
-            "name": dataset.name, "train": train, "test_good": good,
-            "test_defective": defective, "masks": masks, "hash": dataset.hash()?,
-        }));
+    let inside = if args.dir.is_dir() {
+        datasets::categories(&args.dir)?
+    } else {
+        Vec::new()
+    };
+    let folders = if inside.is_empty() {
+        vec![args.dir]
+    } else {
+        inside
+    };
+    let mut unusable = Vec::new();
+    for folder in &folders {
+        let bar = super::progress::counter(args.json, "checking", 0);
+        let report = datasets::check(folder, &|done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        if args.json {
+            let mut object = serde_json::to_value(&report)?;
+            object["hash"] = datasets::open(folder)?.hash()?.into();
+            common::print_line(object)?;
+        } else {
+            common::print(&told(&report))?;
+        }
+        if !report.is_usable() {
+            unusable.push(report.name);
+        }
     }
-    common::print_line(format!(
-        "{}: {train} normal images to train on; to test on {good} good, {defective} defective ({masks} with a mask)",
-        dataset.name
-    ))
+    if !unusable.is_empty() {
+        bail!(
+            "{}: mend or remove the files marked with an error, training or evaluation would stop at them",
+            unusable.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// A report as people read it.
+fn told(report: &CheckReport) -> String {
+    let defective: usize = report.defects.values().sum();
+    let mut text = format!(
+        "{}: {} normal images to train on; to test on {} good, {defective} defective ({} with a mask)\n",
+        report.name, report.train, report.test_normal, report.masks
+    );
+    let list = |items: Vec<String>| items.join(", ");
+    if !report.defects.is_empty() {
+        let classes = report.defects.iter();
+        text += &format!(
+            "  defects: {}\n",
+            list(classes.map(|(class, n)| format!("{class} {n}")).collect())
+        );
+    }
+    let sizes = report.sizes.iter().take(5);
+    text += &format!(
+        "  sizes: {}{}\n",
+        list(
+            sizes
+                .map(|s| format!("{}x{} ({})", s.width, s.height, s.images))
+                .collect()
+        ),
+        if report.sizes.len() > 5 { ", ..." } else { "" }
+    );
+    // What would stop a run comes first.
+    let mut problems: Vec<_> = report.problems.iter().collect();
+    problems.sort_by_key(|p| !p.kind.is_fatal());
+    for problem in problems.iter().take(LISTED) {
+        let word = if problem.kind.is_fatal() {
+            "error"
+        } else {
+            "note"
+        };
+        text += &format!("  {word}: {}: {}\n", problem.path.display(), problem.what);
+    }
+    if problems.len() > LISTED {
+        text += &format!(
+            "  and {} more (--json lists all)\n",
+            problems.len() - LISTED
+        );
+    }
+    text
 }
 
 fn generate(args: GenerateArgs) -> anyhow::Result<()> {

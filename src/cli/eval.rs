@@ -1,24 +1,38 @@
 //! `fastflow eval`: how good is a detector, measured on images it has not seen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_fastflow::{
-    datasets::{self, Dataset},
+    Error,
+    datasets::{self, Dataset, Perturbation},
     detector::Detector,
-    evaluation::{self, Evaluation, Options},
+    evaluation::{self, Evaluation, Metrics, Options},
+    report::ReportInput,
 };
 
-use super::{Outcome, common, scoring::ScoringArgs};
+use super::{Outcome, common, figures, progress, scoring::ScoringArgs};
+
+/// Perturbed and synthetic test sets are the same for every detector of the same photos: one fixed seed.
+const SEED: u64 = 0;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example: fastflow eval my-detector --data mvtec/screw --json")]
+#[command(
+    after_help = "Example: fastflow eval my-detector --data mvtec/screw --report screw.html --perturb all"
+)]
 pub struct Args {
     #[command(flatten)]
     detector: common::DetectorArgs,
     /// A data set with test images (MVTec AD's layout, or good/ and defect/ folders)
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Write a page with curves, all images and where verdicts and labels disagree; opens offline
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Measure again on test photos made harder: unaligned (moved, turned, scaled: the paper's section 8),
+    /// brightness, blur, jpeg; or all
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_parser = perturbations, conflicts_with = "synthetic_defects")]
+    perturb: Vec<Vec<Perturbation>>,
     /// Score pixels at N x N with masks resized to it (as many ports do) instead of the masks' own resolution
     #[arg(long, value_name = "N")]
     pixel_size: Option<usize>,
@@ -38,6 +52,20 @@ pub struct Args {
     compute: common::Compute,
 }
 
+fn perturbations(name: &str) -> Result<Vec<Perturbation>, String> {
+    if name == "all" {
+        return Ok(Perturbation::ALL.to_vec());
+    }
+    let one = name.parse::<Perturbation>();
+    one.map(|one| vec![one]).map_err(|e| format!("{e}, all"))
+}
+
+/// The original test set, and the figures of the perturbed ones by their names.
+struct Measured {
+    original: Evaluation,
+    perturbed: Vec<(&'static str, Metrics)>,
+}
+
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let mut dataset = datasets::open(&args.data)?;
@@ -48,28 +76,67 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             dataset.root.display()
         );
     }
+    if let Some(report) = &args.report {
+        make_room(report)?;
+    }
     let mut detector = args.detector.load(&device)?;
     if args.synthetic_defects {
         dataset = with_synthetic_defects(dataset, &detector)?;
     }
     detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
-    let bar = super::progress::counter(args.json, "evaluating", dataset.test.len());
-    let options = Options {
-        pixel_size: args.pixel_size,
-    };
-    let evaluation = evaluation::evaluate(&detector, &dataset, options, &mut |done, _| {
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
+    let measured = measure(&args, &detector, &dataset)?;
+    if let Some(path) = &args.report {
+        write_report(&args, path, &detector, &dataset, &measured.original)?;
+    }
     if args.json {
-        json(&args, &evaluation)?
+        json(&args, &measured)?;
     } else {
-        table(&detector.config().name, &evaluation)?
+        tables(&args, &detector.config().name, &measured)?;
     }
     Ok(Outcome::Done)
 }
 
-/// Synthetic defects are the same for every detector of the same photos: one fixed seed.
+/// A page that cannot be written should be known before the evaluation, not after it.
+fn make_room(report: &Path) -> anyhow::Result<()> {
+    if report.is_dir() {
+        bail!(
+            "--report {}: is a folder; name the page, for example {}",
+            report.display(),
+            report.join("report.html").display()
+        );
+    }
+    match report.parent() {
+        Some(folder) => Ok(std::fs::create_dir_all(folder).map_err(Error::io(folder))?),
+        None => Ok(()),
+    }
+}
+
+fn measure(args: &Args, detector: &Detector, dataset: &Dataset) -> anyhow::Result<Measured> {
+    let options = Options {
+        pixel_size: args.pixel_size,
+    };
+    let evaluate = |what: &str, dataset: &Dataset| -> anyhow::Result<Evaluation> {
+        let bar = progress::counter(args.json, what, dataset.test.len());
+        let evaluation = evaluation::evaluate(detector, dataset, options, &mut |done, _| {
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        Ok(evaluation)
+    };
+    let original = evaluate("evaluating", dataset)?;
+    let mut perturbed: Vec<(&str, Metrics)> = Vec::new();
+    for how in args.perturb.iter().flatten() {
+        if perturbed.iter().all(|(name, _)| *name != how.name()) {
+            let harder = dataset.perturbed(*how, SEED)?;
+            perturbed.push((how.name(), evaluate(how.name(), &harder)?.metrics));
+        }
+    }
+    Ok(Measured {
+        original,
+        perturbed,
+    })
+}
+
 fn with_synthetic_defects(dataset: Dataset, detector: &Detector) -> anyhow::Result<Dataset> {
     let Some(record) = &detector.config().training else {
         bail!("--synthetic-defects: this detector does not record which photos training held out");
@@ -87,37 +154,48 @@ fn with_synthetic_defects(dataset: Dataset, detector: &Detector) -> anyhow::Resu
             dataset.root.display()
         );
     }
-    Ok(dataset.with_synthetic_defects(&record.held_out, 0)?)
+    Ok(dataset.with_synthetic_defects(&record.held_out, SEED)?)
 }
 
-fn json(args: &Args, evaluation: &Evaluation) -> anyhow::Result<()> {
+fn write_report(
+    args: &Args,
+    path: &Path,
+    detector: &Detector,
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+) -> anyhow::Result<()> {
+    let bar = progress::counter(args.json, "report", dataset.test.len());
+    let page = ReportInput::of_evaluation(detector, dataset, evaluation, &|done| {
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(page.write(path)?)
+}
+
+fn json(args: &Args, measured: &Measured) -> anyhow::Result<()> {
+    let evaluation = &measured.original;
     let mut object = serde_json::to_value(&evaluation.metrics)?;
     object["images"] = evaluation.images.len().into();
+    object["intervals"] = serde_json::to_value(&evaluation.intervals)?;
+    object["classes"] = serde_json::to_value(&evaluation.classes)?;
+    for (name, metrics) in &measured.perturbed {
+        object["perturbed"][name] = serde_json::to_value(metrics)?;
+    }
     if args.scores {
         object["scores"] = serde_json::to_value(&evaluation.images)?;
     }
     common::print_line(object)
 }
 
-fn table(name: &str, evaluation: &Evaluation) -> anyhow::Result<()> {
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
-        .set_header([name, ""]);
-    for (metric, value) in evaluation.metrics.to_map() {
-        table.add_row([metric, format!("{value:.4}")]);
+fn tables(args: &Args, name: &str, measured: &Measured) -> anyhow::Result<()> {
+    common::print_line(figures::metrics(name, &measured.original))?;
+    common::print_line(figures::classes(&measured.original.classes))?;
+    if !measured.perturbed.is_empty() {
+        let original = &measured.original.metrics;
+        common::print_line(figures::perturbed(original, &measured.perturbed))?;
     }
-    common::print_line(table)?;
-    let mut classes = comfy_table::Table::new();
-    classes
-        .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["class", "images", "called defective"]);
-    for class in evaluation.classes() {
-        classes.add_row([
-            class.name,
-            class.images.to_string(),
-            class.called_defective.to_string(),
-        ]);
+    match &args.report {
+        Some(path) => common::print_line(format!("report: {}", path.display())),
+        None => Ok(()),
     }
-    common::print_line(classes)
 }

@@ -5,7 +5,7 @@ use candle_fastflow::{
     detector::locate,
     hub::{Hub, Listed},
 };
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::Table;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -61,8 +61,7 @@ fn detector_table(listed: &[Listed]) -> Table {
         "downloads",
         "where",
     ];
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    let mut table = common::table(&header);
     // A card may hold anything; a terminal must not obey it.
     let text = |value: &Option<String>| -> String {
         let letters = value.iter().flat_map(|value| value.chars());
@@ -119,10 +118,7 @@ fn backbone_rows(hub: &Hub) -> Vec<BackboneRow> {
 }
 
 fn backbone_table(rows: &[BackboneRow]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_HORIZONTAL_ONLY)
-        .set_header(["id", "input", "tap", "licence", "here"]);
+    let mut table = common::table(&["id", "input", "tap", "licence", "here"]);
     for row in rows {
         let here = if row.cached { "yes" } else { "no" };
         table.add_row([&row.id, &row.input.to_string(), &row.tap, row.licence, here]);

@@ -6,7 +6,9 @@ mod common;
 mod completions;
 mod data;
 mod eval;
+mod explain;
 mod features;
+mod figures;
 mod infer;
 #[cfg(feature = "hub")]
 mod list;
@@ -50,6 +52,8 @@ enum Verb {
     Train(Box<train::Args>),
     /// Measure a detector on a labelled test set
     Eval(eval::Args),
+    /// Show what the flow sees in a photo, and why it scores as it does
+    Explain(explain::Args),
     /// Inspect photos
     Infer(infer::Args),
     /// Write a backbone's feature maps of one image
@@ -92,6 +96,7 @@ pub fn run() -> anyhow::Result<Outcome> {
     match cli.verb {
         Verb::Train(args) => train::run(*args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Features(args) => features::run(args),
         Verb::Bench(args) => bench::run(args),

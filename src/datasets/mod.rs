@@ -16,6 +16,7 @@ pub mod cifar10;
 mod edit;
 mod folder;
 pub mod generated;
+mod glance;
 mod hash;
 mod known;
 mod layout;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::{Edit, cifar10, layout};
+use crate::Result;
 use crate::imaging::{self, Mask};
-use crate::{Error, Result};
 
 /// One image of a data set. [`Sample::read`] and [`Sample::read_mask`] lead to the pixels; the paths alone
 /// do not, where a file holds many images or an [`Edit`] follows.
@@ -99,33 +99,37 @@ impl Sample {
     /// `None` when the image is defective but nobody drew where.
     ///
     /// # Errors
-    /// As [`imaging::decode_mask`], or [`Error::Dataset`] when the mask has another size than its image.
+    /// As [`imaging::decode_mask`], or [`crate::Error::Dataset`] when the mask has another size than its image.
     pub fn read_mask(&self, width: u32, height: u32) -> Result<Option<Mask>> {
         if let Some(edit @ Edit::Defect(..)) = &self.edit {
             return Ok(edit.defect(&self.original()?).map(|(_, mask)| mask));
         }
-        let (width, height) = (width as usize, height as usize);
         let Some(path) = &self.mask else {
-            return Ok((!self.is_defective()).then(|| Mask::empty(width, height)));
+            let empty = || Mask::empty(width as usize, height as usize);
+            return Ok((!self.is_defective()).then(empty));
         };
         let mask = imaging::decode_mask(path)?;
-        if (mask.width(), mask.height()) != (width, height) {
-            return Err(self.misfit(path, &mask, width, height));
-        }
+        let found = (mask.width() as u32, mask.height() as u32);
+        self.expect_size(path, found, (width, height))?;
         Ok(Some(match &self.edit {
             Some(edit) => edit.apply_mask(mask),
             None => mask,
         }))
     }
 
-    fn misfit(&self, path: &Path, mask: &Mask, width: usize, height: usize) -> Error {
-        let (found, image) = (
-            format!("{}x{}", mask.width(), mask.height()),
-            self.image.display(),
-        );
-        layout::fault(
-            path,
-            format!("the mask has {found} pixels, its image {image} has {width}x{height}"),
-        )
+    pub(super) fn expect_size(
+        &self,
+        mask: &Path,
+        found: (u32, u32),
+        image: (u32, u32),
+    ) -> Result<()> {
+        if found == image {
+            return Ok(());
+        }
+        let size = |(width, height)| format!("{width}x{height}");
+        let (found, expected) = (size(found), size(image));
+        let image = self.image.display();
+        let reason = format!("the mask has {found} pixels, its image {image} has {expected}");
+        Err(layout::fault(mask, reason))
     }
 }

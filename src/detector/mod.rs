@@ -2,6 +2,7 @@
 
 mod artifact;
 mod config;
+mod explanation;
 mod scoring;
 mod weights;
 
@@ -17,6 +18,7 @@ pub use config::{
     AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
     Schedule, TrainingRecord,
 };
+pub use explanation::{Noise, ScaleExplanation};
 pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 

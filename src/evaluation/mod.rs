@@ -1,22 +1,22 @@
 //! A detector over a test set: scores, and metrics that see every pixel exactly.
 
+mod figures;
 mod pixels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use figures::Metrics;
+
 use crate::{
     Error, Result,
     datasets::{Dataset, Sample},
     detector::{Detector, NativeMaps, Verdict},
-    metrics::Ranking,
+    metrics::{Interval, Ranking},
 };
-
-/// Largest false-positive rate that AUPRO integrates to (MVTec AD's convention).
-const AUPRO_LIMIT: f64 = 0.3;
 
 /// How pixels are counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,67 +40,19 @@ pub struct ImageResult {
     pub verdict: Option<Verdict>,
 }
 
-/// Figures over a test set; pixel figures only where there are masks.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Metrics {
-    /// Area under the ROC curve of the image scores.
-    pub image_auroc: f64,
-    /// Average precision of the image scores.
-    pub image_ap: f64,
-    /// Largest F1 over all thresholds.
-    pub image_f1_max: f64,
-    /// Share of good test images above the detector's threshold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub false_alarm_rate: Option<f64>,
-    /// Share of defective test images above it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall: Option<f64>,
-    /// Area under the ROC curve of all pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pixel_auroc: Option<f64>,
-    /// Average precision of all pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pixel_ap: Option<f64>,
-    /// Area under the per-region overlap curve up to a false-positive rate of 0.3, over 0.3.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub aupro: Option<f64>,
-}
-
-impl Metrics {
-    /// Name and value of those that exist, as `eval --json` prints them.
-    pub fn to_map(&self) -> BTreeMap<String, f64> {
-        let optional = [
-            ("false_alarm_rate", self.false_alarm_rate),
-            ("recall", self.recall),
-            ("pixel_auroc", self.pixel_auroc),
-            ("pixel_ap", self.pixel_ap),
-            ("aupro", self.aupro),
-        ];
-        let always = [
-            ("image_auroc", self.image_auroc),
-            ("image_ap", self.image_ap),
-            ("image_f1_max", self.image_f1_max),
-        ];
-        let present = optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
-        always
-            .into_iter()
-            .chain(present)
-            .map(|(name, value)| (name.to_string(), value))
-            .collect()
-    }
-}
-
-/// Images of one class and what the detector called them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClassSummary {
+/// The images of one class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassResult {
     /// The defect's class, or `good`.
-    pub name: String,
+    pub class: String,
     /// Images of it.
     pub images: usize,
-    /// Of these, above the threshold.
-    pub called_defective: usize,
+    /// Of these, above the threshold; none without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_defective: Option<usize>,
+    /// This class of defects against all good images; none of the good themselves.
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    pub metrics: Option<Metrics>,
 }
 
 /// What an evaluation found.
@@ -110,24 +62,17 @@ pub struct Evaluation {
     pub images: Vec<ImageResult>,
     /// Over all of them.
     pub metrics: Metrics,
-}
-
-impl Evaluation {
-    /// Verdicts by class, good images first.
-    pub fn classes(&self) -> Vec<ClassSummary> {
-        let mut classes: BTreeMap<Option<&str>, (usize, usize)> = BTreeMap::new();
-        for result in &self.images {
-            let entry = classes.entry(result.defect.as_deref()).or_default();
-            entry.0 += 1;
-            entry.1 += usize::from(result.verdict == Some(Verdict::Defective));
-        }
-        let summary = |(name, (images, called_defective)): (Option<&str>, _)| ClassSummary {
-            name: name.unwrap_or("good").to_string(),
-            images,
-            called_defective,
-        };
-        classes.into_iter().map(summary).collect()
-    }
+    /// 95 % bootstrap intervals of the figures that image scores give, by name. They tell how far the choice
+    /// of test images could have moved a figure, not how far another training could.
+    pub intervals: BTreeMap<String, Interval>,
+    /// The good images, then every class of defects.
+    pub classes: Vec<ClassResult>,
+    /// The order of the image scores.
+    pub image_ranking: Ranking,
+    /// The order of the pixels' scores; none without masks.
+    pub pixel_ranking: Option<Ranking>,
+    /// The images' maps at the features' resolution, in their order.
+    pub maps: Vec<NativeMaps>,
 }
 
 /// One image's share of the work.
@@ -150,16 +95,8 @@ pub fn evaluate(
     options: Options,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
-    if defective == 0 || defective == dataset.test.len() {
-        return Err(Error::Dataset {
-            path: dataset.root.clone(),
-            reason: format!(
-                "an evaluation needs good and defective test images; found {} and {defective}",
-                dataset.test.len() - defective
-            ),
-        });
-    }
+    both_kinds(dataset)?;
+    dataset.glance()?;
     let mut inspected = Vec::with_capacity(dataset.test.len());
     for chunk in dataset.test.chunks(2 * rayon::current_num_threads()) {
         let results: Vec<Result<Inspected>> = chunk
@@ -171,14 +108,37 @@ pub fn evaluate(
         }
         progress(inspected.len(), dataset.test.len());
     }
-    let mut metrics = image_metrics(&inspected)?;
-    if let Some(ranking) = pixels::ranking(detector, &dataset.test, &inspected, options)? {
-        metrics.pixel_auroc = Some(ranking.auroc());
-        metrics.pixel_ap = Some(ranking.average_precision());
-        metrics.aupro = Some(ranking.aupro(AUPRO_LIMIT));
+    let pixels = pixels::rankings(detector, &dataset.test, &inspected, options)?;
+    let (images, maps): (Vec<_>, Vec<_>) =
+        inspected.into_iter().map(|i| (i.result, i.maps)).unzip();
+    let all: Vec<&ImageResult> = images.iter().collect();
+    let (pixel_ranking, by_class) = match pixels {
+        Some(pixels) => (Some(pixels.all), pixels.classes),
+        None => (None, BTreeMap::new()),
+    };
+    Ok(Evaluation {
+        metrics: Metrics::new(&all, pixel_ranking.as_ref())?,
+        intervals: figures::intervals(&all)?,
+        classes: classes(&images, &by_class)?,
+        image_ranking: figures::ranking(&all)?,
+        images,
+        pixel_ranking,
+        maps,
+    })
+}
+
+fn both_kinds(dataset: &Dataset) -> Result<()> {
+    let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
+    let good = dataset.test.len() - defective;
+    if good > 0 && defective > 0 {
+        return Ok(());
     }
-    let images = inspected.into_iter().map(|i| i.result).collect();
-    Ok(Evaluation { images, metrics })
+    Err(Error::Dataset {
+        path: dataset.root.clone(),
+        reason: format!(
+            "an evaluation needs good and defective test images; found {good} and {defective}"
+        ),
+    })
 }
 
 fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspected> {
@@ -198,34 +158,32 @@ fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspecte
     })
 }
 
-fn image_metrics(inspected: &[Inspected]) -> Result<Metrics> {
-    let scores: Vec<f64> = inspected
-        .iter()
-        .map(|i| f64::from(i.result.score))
-        .collect();
-    let labels: Vec<bool> = inspected
-        .iter()
-        .map(|i| i.result.defect.is_some())
-        .collect();
-    let ranking = Ranking::new(&scores, &labels)?;
-    let called = |defective: bool| {
-        let of_kind = inspected
-            .iter()
-            .filter(|i| i.result.defect.is_some() == defective);
-        let verdicts: Option<Vec<Verdict>> = of_kind.map(|i| i.result.verdict).collect();
-        let verdicts = verdicts.filter(|v| !v.is_empty())?;
-        let hits = verdicts
-            .iter()
-            .filter(|&&v| v == Verdict::Defective)
-            .count();
-        Some(hits as f64 / verdicts.len() as f64)
+fn classes(images: &[ImageResult], pixels: &BTreeMap<&str, Ranking>) -> Result<Vec<ClassResult>> {
+    let of = |class: Option<&str>| -> Vec<&ImageResult> {
+        let of_class = images.iter().filter(|i| i.defect.as_deref() == class);
+        of_class.collect()
     };
-    Ok(Metrics {
-        image_auroc: ranking.auroc(),
-        image_ap: ranking.average_precision(),
-        image_f1_max: ranking.f1_max().value,
-        false_alarm_rate: called(false),
-        recall: called(true),
-        ..Metrics::default()
-    })
+    let good = of(None);
+    let names: BTreeSet<&str> = images.iter().filter_map(|i| i.defect.as_deref()).collect();
+    let mut classes = vec![class_result("good", &good, None)];
+    for name in names {
+        let defective = of(Some(name));
+        let metrics = Metrics::new(&[&good[..], &defective].concat(), pixels.get(name))?;
+        classes.push(class_result(name, &defective, Some(metrics)));
+    }
+    Ok(classes)
+}
+
+fn class_result(class: &str, images: &[&ImageResult], metrics: Option<Metrics>) -> ClassResult {
+    let verdicts: Option<Vec<Verdict>> = images.iter().map(|i| i.verdict).collect();
+    let defective = |verdicts: Vec<Verdict>| {
+        let called = verdicts.iter().filter(|&&v| v == Verdict::Defective);
+        called.count()
+    };
+    ClassResult {
+        class: class.to_string(),
+        images: images.len(),
+        called_defective: verdicts.map(defective),
+        metrics,
+    }
 }

@@ -1,5 +1,7 @@
 //! Every pixel of the test set, ranked exactly, from maps that are upsampled twice instead of kept.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::{Inspected, Options};
@@ -8,44 +10,88 @@ use crate::{
     datasets::Sample,
     detector::{AnomalyMap, Detector},
     imaging::Mask,
-    metrics::{DefectivePixels, Ranking},
+    metrics::{DefectivePixels, NormalPixels, Ranking},
 };
 
-/// The ranking of all pixels of images whose ground truth is known (good ones, and defective ones
-/// with a mask); none where no mask exists.
-pub(super) fn ranking(
+/// The pixels of images whose ground truth is known: good ones, and defective ones with a mask.
+pub(super) struct PixelRankings<'a> {
+    /// Of all images.
+    pub all: Ranking,
+    /// Of the good images and those of one class of defects, by its name.
+    pub classes: BTreeMap<&'a str, Ranking>,
+}
+
+/// None where no mask exists.
+pub(super) fn rankings<'a>(
     detector: &Detector,
-    samples: &[Sample],
+    samples: &'a [Sample],
     inspected: &[Inspected],
     options: Options,
-) -> Result<Option<Ranking>> {
-    let known = |sample: &Sample| !sample.is_defective() || sample.has_mask();
-    let pairs: Vec<(&Sample, &Inspected)> = samples
-        .iter()
-        .zip(inspected)
-        .filter(|(sample, _)| known(sample))
+) -> Result<Option<PixelRankings<'a>>> {
+    let pairs = || samples.iter().zip(inspected);
+    let good: Vec<Pair> = pairs().filter(|(s, _)| !s.is_defective()).collect();
+    let defective: Vec<(&'a str, Pair)> = pairs()
+        .filter(|(sample, _)| sample.has_mask())
+        .filter_map(|pair| Some((pair.0.defect.as_deref()?, pair)))
         .collect();
-    if !pairs.iter().any(|(sample, _)| sample.has_mask()) {
+    if defective.is_empty() {
         return Ok(None);
     }
-    let mut first = DefectivePixels::new();
-    for (sample, image) in pairs.iter().filter(|(sample, _)| sample.is_defective()) {
-        let (map, mask) = pixels(detector, sample, image, options)?;
-        first.add(&map.values, mask.pixels(), map.width)?;
-    }
-    let second = first.finish();
-    pairs.par_iter().try_for_each(|(sample, image)| {
-        let (map, mask) = pixels(detector, sample, image, options)?;
-        second.add(&map.values, mask.pixels())
+    let (all, classes) = defective_pixels(detector, &defective, options)?;
+    good.par_iter().try_for_each(|pair| {
+        let (map, mask) = pixels(detector, *pair, options)?;
+        all.add(&map.values, mask.pixels())
     })?;
-    second.finish().map(Some)
+    for class in classes.values() {
+        class.add_counts_of(&all)?;
+    }
+    defective.par_iter().try_for_each(|(class, pair)| {
+        let (map, mask) = pixels(detector, *pair, options)?;
+        classes[class].add(&map.values, mask.pixels())?;
+        all.add(&map.values, mask.pixels())
+    })?;
+    // A class whose masks are all empty has no ranking; `data check` tells of such masks.
+    let classes = classes.into_iter();
+    Ok(Some(PixelRankings {
+        all: all.finish()?,
+        classes: classes
+            .filter_map(|(name, class)| Some((name, class.finish().ok()?)))
+            .collect(),
+    }))
+}
+
+/// A sample and what was seen of it.
+type Pair<'a> = (&'a Sample, &'a Inspected);
+
+/// The first pass: of all classes together, and of each.
+fn defective_pixels<'a>(
+    detector: &Detector,
+    images: &[(&'a str, Pair)],
+    options: Options,
+) -> Result<(NormalPixels, BTreeMap<&'a str, NormalPixels>)> {
+    let marked: Vec<DefectivePixels> = images
+        .par_iter()
+        .map(|(_, pair)| {
+            let (map, mask) = pixels(detector, *pair, options)?;
+            let mut marked = DefectivePixels::new();
+            marked.add(&map.values, mask.pixels(), map.width)?;
+            Ok(marked)
+        })
+        .collect::<Result<_>>()?;
+    let mut all = DefectivePixels::new();
+    let mut classes: BTreeMap<&str, DefectivePixels> = BTreeMap::new();
+    for ((class, _), marked) in images.iter().zip(marked) {
+        all.append(&marked);
+        classes.entry(class).or_default().append(&marked);
+    }
+    let classes = classes.into_iter().map(|(name, c)| (name, c.finish()));
+    Ok((all.finish(), classes.collect()))
 }
 
 /// The localisation map and the mask at the same resolution.
 fn pixels(
     detector: &Detector,
-    sample: &Sample,
-    image: &Inspected,
+    (sample, image): Pair,
     options: Options,
 ) -> Result<(AnomalyMap, Mask)> {
     let (width, height) = image.size;

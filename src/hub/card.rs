@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     Error, Result, backbones, datasets,
     detector::{BackboneRecord, DatasetRecord, DetectorConfig},
+    evaluation::Metrics,
 };
 
 const TEMPLATE: &str = include_str!("../../model-cards/template.md");
@@ -243,11 +244,11 @@ fn rows(config: &DetectorConfig) -> Vec<Row> {
     let is_known = |key: &str| METRICS.iter().any(|(known, ..)| *known == key);
     let others = config.metrics.iter().filter(|(key, _)| !is_known(key));
     known
-        .chain(others.map(|(key, value)| row(&words(key), value)))
+        .chain(others.map(|(key, value)| row(&words(Metrics::label(key)), value)))
         .collect()
 }
 
-/// A key as words: `false_alarm_rate` is "False alarm rate".
+/// With spaces, and a capital in front: `latency_ms` is "Latency ms".
 fn words(key: &str) -> String {
     let text = key.replace('_', " ");
     let mut letters = text.chars();

@@ -5,8 +5,8 @@ use candle_core::{D, DType, Tensor};
 
 use super::{
     elementary::exp,
-    gemm::{MatRef, gemm_into},
-    parallel::{self, SharedMut, with_scratch},
+    gemm::{MatRef, PANEL, gemm_panels, pack_panels, panels_len},
+    parallel::{self, SharedMut, with_scratch, written},
     shape::expect_f32,
     simd::{LANES, lane_sum, simd_fn},
     view::Host,
@@ -15,8 +15,9 @@ use crate::{Error, Result};
 
 /// Queries that a task attends with at once: fixed, so that results do not depend on the machine.
 const QUERIES: usize = 64;
-/// The same for talking heads, whose buffer holds the scores of every head twice.
-const MIXED_QUERIES: usize = 16;
+/// The same for talking heads, whose buffer holds the scores of every head. With more, they would leave the second
+/// cache; with fewer, keys and values would be read from the third too often.
+const MIXED_QUERIES: usize = 12;
 
 /// Maps across heads before and after the softmax (Shazeer et al. 2020, talking-heads attention).
 ///
@@ -57,13 +58,7 @@ pub fn attention(qkv: &Tensor, heads: usize, mixing: Option<&HeadMixing>) -> Res
     let qkv = qkv.contiguous()?;
     let host = Host::open(&qkv);
     let width = triple / (3 * heads);
-    let problem = Problem {
-        qkv: host.values()?,
-        tokens,
-        heads,
-        width,
-        scale: 1.0 / (width as f32).sqrt(),
-    };
+    let problem = Problem::new(host.values()?, (batch, tokens), (heads, width));
     let mut out = vec![0f32; batch * tokens * heads * width];
     match mixing {
         None => problem.attend(batch, &SharedMut::new(&mut out)),
@@ -111,24 +106,64 @@ struct Problem<'a> {
     heads: usize,
     width: usize,
     scale: f32,
+    /// Keys (transposed), then values, of each head of each image, as panels: every block of queries reads them.
+    panels: Vec<f32>,
 }
 
-/// [`HeadMixing`] in host memory, the scores' scale folded in.
+/// [`HeadMixing`] in host memory.
 struct Mixer {
+    /// `[H, H]`, the scores' scale folded in.
     scores: Vec<f32>,
+    /// `[H, H + 1]`: in the last column the bias.
     weights: Vec<f32>,
-    bias: Vec<f32>,
 }
 
 impl Mixer {
     fn new(mixing: &HeadMixing, scale: f32) -> Result<Self> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let scores = values(&mixing.scores)?;
+        let (scores, bias) = (values(&mixing.scores)?, values(&mixing.bias)?);
+        let weights = values(&mixing.weights)?;
+        let rows = weights.chunks_exact(bias.len()).zip(&bias);
         Ok(Self {
             scores: scores.into_iter().map(|value| value * scale).collect(),
-            weights: values(&mixing.weights)?,
-            bias: values(&mixing.bias)?,
+            weights: rows
+                .flat_map(|(row, bias)| [row, &[*bias]].concat())
+                .collect(),
         })
+    }
+}
+
+impl<'a> Problem<'a> {
+    fn new(
+        qkv: &'a [f32],
+        (batch, tokens): (usize, usize),
+        (heads, width): (usize, usize),
+    ) -> Self {
+        let mut problem = Self {
+            qkv,
+            tokens,
+            heads,
+            width,
+            scale: 1.0 / (width as f32).sqrt(),
+            panels: Vec::new(),
+        };
+        let (keys, values) = problem.panel_sizes();
+        // SAFETY: every head's part is written, keys and values.
+        problem.panels = unsafe {
+            written(batch * heads * (keys + values), |to| {
+                parallel::for_each(batch * heads, |task| {
+                    let (image, head) = (task / heads, task % heads);
+                    let start = task * (keys + values);
+                    // SAFETY: this head's part is this task's alone.
+                    let to = to.slice(start..start + keys + values);
+                    let (to_keys, to_values) = to.split_at_mut(keys);
+                    let k = problem.part(image, 1, head, 0).transposed();
+                    pack_panels(k, (width, tokens), to_keys);
+                    pack_panels(problem.part(image, 2, head, 0), (tokens, width), to_values);
+                });
+            })
+        };
+        problem
     }
 }
 
@@ -139,6 +174,19 @@ impl Problem<'_> {
         let start = (image * self.tokens + first) * row + (part * self.heads + head) * self.width;
         let end = (image + 1) * self.tokens * row;
         MatRef::rows(&self.qkv[start..end], row)
+    }
+
+    /// Elements of a head's keys and of its values as panels.
+    fn panel_sizes(&self) -> (usize, usize) {
+        let (tokens, width) = (self.tokens, self.width);
+        (panels_len(width, tokens), panels_len(tokens, width))
+    }
+
+    /// A head's keys and values.
+    fn panels(&self, image: usize, head: usize) -> (&[f32], &[f32]) {
+        let (keys, values) = self.panel_sizes();
+        let start = (image * self.heads + head) * (keys + values);
+        self.panels[start..start + keys + values].split_at(keys)
     }
 
     /// Where a head's output of a token starts.
@@ -175,22 +223,17 @@ impl Problem<'_> {
             let (image, first) = (task / blocks, task % blocks * MIXED_QUERIES);
             let queries = MIXED_QUERIES.min(self.tokens - first);
             let plane = queries * self.tokens;
-            with_scratch(2 * self.heads * plane, |buffer| {
-                let (raw, mixed) = buffer.split_at_mut(self.heads * plane);
-                for (head, scores) in raw.chunks_exact_mut(plane).enumerate() {
+            with_scratch(self.heads * plane, |planes| {
+                for (head, scores) in planes.chunks_exact_mut(plane).enumerate() {
                     self.score(image, head, first, queries, scores);
                 }
-                mixed.fill(0.0);
-                mix(&mixer.scores, raw, mixed, self.heads);
-                for row in mixed.chunks_exact_mut(self.tokens) {
+                mix(&mixer.scores, planes, self.heads);
+                for row in planes.chunks_exact_mut(self.tokens) {
                     let share = 1.0 / exponentials(row, 1.0);
                     row.iter_mut().for_each(|value| *value *= share);
                 }
-                for (plane, bias) in raw.chunks_exact_mut(plane).zip(&mixer.bias) {
-                    plane.fill(*bias);
-                }
-                mix(&mixer.weights, mixed, raw, self.heads);
-                for (head, weights) in raw.chunks_exact(plane).enumerate() {
+                mix(&mixer.weights, planes, self.heads);
+                for (head, weights) in planes.chunks_exact(plane).enumerate() {
                     self.gather(image, head, first, weights, out);
                 }
             });
@@ -200,41 +243,53 @@ impl Problem<'_> {
     /// `q k^T` of a block of queries, `[queries, tokens]`.
     fn score(&self, image: usize, head: usize, first: usize, queries: usize, scores: &mut [f32]) {
         let q = self.part(image, 0, head, first);
-        let k = self.part(image, 1, head, 0).transposed();
+        let (keys, _) = self.panels(image, head);
         let sizes = (queries, self.tokens, self.width);
         assert_eq!(scores.len(), queries * self.tokens);
         // SAFETY: `scores` holds exactly that many elements and is borrowed alone.
-        unsafe { gemm_into(sizes, scores.as_mut_ptr(), self.tokens, false, q, k) };
+        unsafe { gemm_panels(sizes, scores.as_mut_ptr(), self.tokens, false, q, keys) };
     }
 
     /// `weights v` into the head's outputs of the block.
     fn gather(&self, image: usize, head: usize, first: usize, weights: &[f32], out: &SharedMut) {
         let queries = weights.len() / self.tokens;
-        let v = self.part(image, 2, head, 0);
+        let (_, values) = self.panels(image, head);
         let sizes = (queries, self.width, self.tokens);
         let start = out.at(self.out(image, first, head));
         let weights = MatRef::rows(weights, self.tokens);
         // SAFETY: the rows of these queries and this head are inside the buffer and this task's alone.
-        unsafe { gemm_into(sizes, start, self.heads * self.width, false, weights, v) };
+        unsafe {
+            gemm_panels(
+                sizes,
+                start,
+                self.heads * self.width,
+                false,
+                weights,
+                values,
+            )
+        };
     }
 }
 
-/// `to += by from`, of heads x (queries x tokens).
-fn mix(by: &[f32], from: &[f32], to: &mut [f32], heads: usize) {
-    let columns = from.len() / heads;
-    let (by, from) = (MatRef::rows(by, heads), MatRef::rows(from, columns));
-    assert_eq!(to.len(), heads * columns);
-    // SAFETY: `to` holds exactly that many elements and is borrowed alone.
-    unsafe {
-        gemm_into(
-            (heads, columns, heads),
-            to.as_mut_ptr(),
-            columns,
-            true,
-            by,
-            from,
-        )
-    };
+/// Replaces the heads' planes by their mixtures: `by [heads, inner]` times them, and times a plane of ones where
+/// `inner` is one more than the heads. Columns do not meet, so this goes panel by panel in place.
+fn mix(by: &[f32], planes: &mut [f32], heads: usize) {
+    let (columns, inner) = (planes.len() / heads, by.len() / heads);
+    let by = MatRef::rows(by, inner);
+    with_scratch(inner * PANEL, |panel| {
+        panel[heads * PANEL..].fill(1.0);
+        for first in (0..columns).step_by(PANEL) {
+            let width = PANEL.min(columns - first);
+            for (head, row) in panel.chunks_exact_mut(PANEL).take(heads).enumerate() {
+                row[..width].copy_from_slice(&planes[head * columns + first..][..width]);
+            }
+            // SAFETY: columns `first..first + width` of all heads' planes, borrowed alone.
+            unsafe {
+                let to = planes.as_mut_ptr().add(first);
+                gemm_panels((heads, width, inner), to, columns, false, by, panel);
+            }
+        }
+    });
 }
 
 simd_fn! {

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::{
     elementary::erf,
-    gemm::{MatRef, gemm_into},
+    gemm::{MatRef, PackedRows},
     parallel::{self, SharedMut},
     shape::expect_f32,
     simd::simd_fn,
@@ -51,11 +51,14 @@ pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor, then: Then) -> Result<Tensor> 
         _ => None,
     };
     let host_residual = residual.as_ref().map(Host::open);
+    let images = host_x.values()?.chunks_exact((tokens * inputs).max(1));
     let layer = Layer {
         tokens,
         inputs,
         outputs,
-        x: host_x.values()?,
+        x: images
+            .map(|x| PackedRows::pack(x, (tokens, inputs), inputs))
+            .collect(),
         w: host_w.values()?,
         b: host_b.values()?,
         residual: host_residual.as_ref().map(Host::values).transpose()?,
@@ -83,7 +86,8 @@ struct Layer<'a> {
     tokens: usize,
     inputs: usize,
     outputs: usize,
-    x: &'a [f32],
+    /// Of each image.
+    x: Vec<PackedRows>,
     w: &'a [f32],
     b: &'a [f32],
     residual: Option<&'a [f32]>,
@@ -107,19 +111,9 @@ impl Layer<'_> {
                     .for_each(|(y, residual)| *y += residual);
             }
         }
-        let x = &self.x[image * self.tokens * self.inputs..][..self.tokens * self.inputs];
-        let w = &self.w[first * self.inputs..][..span * self.inputs];
+        let w = MatRef::rows(&self.w[first * self.inputs..], self.inputs).transposed();
         // SAFETY: the task's own rows, as above; all of them lie inside the buffer.
-        unsafe {
-            gemm_into(
-                (self.tokens, span, self.inputs),
-                y.at(start),
-                self.outputs,
-                true,
-                MatRef::rows(x, self.inputs),
-                MatRef::rows(w, self.inputs).transposed(),
-            );
-        }
+        unsafe { self.x[image].times(w, span, y.at(start), self.outputs, true) };
         if self.gelu {
             for token in 0..self.tokens {
                 // SAFETY: as above.

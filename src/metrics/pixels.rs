@@ -51,6 +51,11 @@ impl DefectivePixels {
         Ok(())
     }
 
+    /// Takes over what another has seen.
+    pub fn append(&mut self, other: &Self) {
+        self.scores.extend_from_slice(&other.scores);
+    }
+
     /// Ends the first pass; all maps, also those of normal images, must now be added again.
     pub fn finish(self) -> NormalPixels {
         let groups = group(self.scores);
@@ -93,6 +98,34 @@ impl NormalPixels {
         })
     }
 
+    /// Takes over all counts of `finer`, whose defective pixels include all of this one's: the normal images
+    /// of a test set are counted once, for all classes of defects.
+    ///
+    /// # Errors
+    /// [`Error::Metric`] when a defective pixel here is none there.
+    pub fn add_counts_of(&self, finer: &Self) -> Result<()> {
+        let mut passed = 0;
+        for (group, counts) in finer.groups.iter().zip(finer.counts.chunks(2)) {
+            self.counts[2 * passed].fetch_add(load(&counts[0]), Ordering::Relaxed);
+            let own = self
+                .groups
+                .get(passed)
+                .is_some_and(|g| g.score == group.score);
+            self.counts[2 * passed + usize::from(own)]
+                .fetch_add(load(&counts[1]), Ordering::Relaxed);
+            passed += usize::from(own);
+        }
+        if passed < self.groups.len() {
+            return Err(fault(
+                "a class has a defective pixel that the test set has not",
+            ));
+        }
+        if let Some(above) = finer.counts.last() {
+            self.counts[2 * passed].fetch_add(load(above), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     fn count(&self, sorted: &[f32]) {
         let mut group = 0;
         for same in sorted.chunk_by(|a, b| a == b) {
@@ -112,6 +145,10 @@ impl NormalPixels {
         let counts = self.counts.into_iter().map(AtomicU64::into_inner).collect();
         Ranking::from_counts(METRIC, self.groups, counts)
     }
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
 }
 
 /// How many groups score lower, if it is few: doubling steps, then a search inside the last.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use minijinja::{Environment, value::Serde};
 use serde::Serialize;
 
-use super::{Chart, ColourScale, Outcome, ReportItem};
+use super::{Chart, ColourScale, Outcome, ReportItem, number};
 use crate::{Error, Result, files};
 
 /// Most images that a group of section 7 shows; the gallery has all.
@@ -20,6 +20,8 @@ pub struct ReportInput {
     pub facts: Vec<(String, String)>,
     /// Figures, as they should be read: name and value.
     pub metrics: Vec<(String, String)>,
+    /// Figures of each class.
+    pub classes: Option<Table>,
     /// Charts beside the histogram of the scores, which the page adds.
     pub charts: Vec<Chart>,
     /// Images that score this or more are said to be defective.
@@ -30,12 +32,22 @@ pub struct ReportInput {
     pub items: Vec<ReportItem>,
 }
 
+/// Rows of text under a header.
+#[derive(Debug, Clone, Serialize)]
+pub struct Table {
+    /// Names of the columns.
+    pub header: Vec<String>,
+    /// As many cells each.
+    pub rows: Vec<Vec<String>>,
+}
+
 /// What the template is filled with.
 #[derive(Serialize)]
 struct Page<'a> {
     title: &'a str,
     facts: &'a [(String, String)],
     metrics: &'a [(String, String)],
+    class_table: Option<&'a Table>,
     charts: Vec<String>,
     groups: Vec<Group<'a>>,
     gallery: Vec<Card<'a>>,
@@ -102,6 +114,7 @@ impl ReportInput {
             title: &self.title,
             facts: &self.facts,
             metrics: &self.metrics,
+            class_table: self.classes.as_ref(),
             charts,
             groups: if known { self.groups() } else { Vec::new() },
             gallery,
@@ -254,22 +267,8 @@ impl ReportInput {
     }
 }
 
-fn broken(why: minijinja::Error) -> Error {
+pub(super) fn broken(why: minijinja::Error) -> Error {
     Error::Invalid(format!("the report's page: {why}"))
-}
-
-/// Four digits that count.
-fn number(value: f32) -> String {
-    if !value.is_finite() {
-        return value.to_string();
-    }
-    let digits = if value == 0.0 {
-        0.0
-    } else {
-        value.abs().log10().floor()
-    };
-    let decimals = (3.0 - digits).clamp(0.0, 6.0) as usize;
-    format!("{value:.decimals$}")
 }
 
 #[cfg(test)]
@@ -318,6 +317,10 @@ mod tests {
             title: "bolt & <nut>".into(),
             facts: vec![("images".into(), "5".into())],
             metrics: vec![("image AUROC".into(), "0.9000".into())],
+            classes: Some(Table {
+                header: vec!["class".into(), "images".into()],
+                rows: vec![vec!["dent".into(), "2".into()]],
+            }),
             charts: vec![roc],
             threshold: 0.5,
             scale,
@@ -381,6 +384,7 @@ mod tests {
             assert!(!html.contains(outside), "{outside}");
         }
         assert_eq!(html.matches("<svg").count(), 2);
+        assert!(html.contains("<td>dent</td><td>2</td>"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl ReportItem {
     }
 }
 
-fn thumbnail(photo: &RgbImage) -> RgbImage {
+pub(super) fn thumbnail(photo: &RgbImage) -> RgbImage {
     let longest = photo.width().max(photo.height());
     if longest <= THUMBNAIL {
         return photo.clone();
@@ -151,12 +151,12 @@ fn grown(mask: &Mask, reach: usize) -> Vec<bool> {
         .collect()
 }
 
-fn jpeg_uri(image: &RgbImage) -> Result<String> {
+pub(super) fn jpeg_uri(image: &RgbImage) -> Result<String> {
     let bytes = encode_jpeg(image, QUALITY)?;
     Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes)))
 }
 
-fn png_uri(image: &DynamicImage) -> Result<String> {
+pub(super) fn png_uri(image: &DynamicImage) -> Result<String> {
     Ok(format!(
         "data:image/png;base64,{}",
         STANDARD.encode(encode_png(image)?)

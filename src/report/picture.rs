@@ -21,11 +21,9 @@ pub fn heat_map(
     map: &AnomalyMap,
     calibration: Option<&Calibration>,
 ) -> Result<RgbImage> {
-    let scale = match calibration {
-        Some(c) if c.pixel_threshold > c.map_low => {
-            ColourScale::around(c.map_low, c.pixel_threshold)?
-        }
-        _ => {
+    let scale = match calibrated(calibration)? {
+        Some(scale) => scale,
+        None => {
             let low = map.values.iter().copied().fold(f32::INFINITY, f32::min);
             let high = map.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             ColourScale::new(low, high.max(low + f32::EPSILON * low.abs().max(1.0)))?
@@ -33,6 +31,14 @@ pub fn heat_map(
     };
     let view = MapView::new(&map.values, map.width, map.height)?;
     Ok(overlay(photo, view, &scale))
+}
+
+/// The detector's own scale, with its threshold in the middle; none where it has no calibration.
+pub(super) fn calibrated(calibration: Option<&Calibration>) -> Result<Option<ColourScale>> {
+    let usable = calibration.filter(|c| c.pixel_threshold > c.map_low);
+    usable
+        .map(|c| ColourScale::around(c.map_low, c.pixel_threshold))
+        .transpose()
 }
 
 /// A PNG name for each image: its own, with the folder's in front (and a number behind) where two

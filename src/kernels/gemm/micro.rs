@@ -10,12 +10,20 @@ pub(crate) const PANEL: usize = 2 * LANES;
 /// Rows at a time: 12 sums, two vectors of the panel and one of the left side fill 16 registers.
 const ROWS: usize = 6;
 
-/// The left side of a product: element (r, p) is at `start + r * row + p * col`.
+/// The left side of a product.
 #[derive(Clone, Copy)]
 pub(super) struct Left {
     pub(super) start: *const f32,
-    pub(super) row: usize,
-    pub(super) col: usize,
+    pub(super) order: Order,
+}
+
+/// How a left side lies in memory.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// Element (r, p) is at `r * row + p * col`.
+    Strided { row: usize, col: usize },
+    /// The strips of [`strips`] one after the other, each column by column.
+    Strips,
 }
 
 /// Rows of sixteen sums.
@@ -44,9 +52,7 @@ pub(super) struct Product {
 impl Kernel for Product {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let mut first = 0;
-        while first < self.rows {
-            let count = strip(self.rows - first);
+        for (first, count) in strips(self.rows) {
             // SAFETY: rows `first..first + count` of the product, by the maker's promise.
             unsafe {
                 match count {
@@ -58,12 +64,23 @@ impl Kernel for Product {
                     _ => self.strip::<L, 1>(l, first),
                 }
             }
-            first += count;
         }
     }
 }
 
+/// The strips of `rows` rows, as first row and number of rows.
+#[inline(always)]
+pub(super) fn strips(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let count = strip(rows - first);
+        first += count;
+        (count > 0).then_some((first - count, count))
+    })
+}
+
 /// How many of the rows left come next: not six and then one, whose sums would wait for each other.
+#[inline(always)]
 fn strip(left: usize) -> usize {
     if left <= ROWS || left >= 2 * ROWS {
         left.min(ROWS)
@@ -79,11 +96,36 @@ impl Product {
     /// The product must have them.
     #[inline(always)]
     unsafe fn strip<L: Lanes, const N: usize>(&self, l: L, first: usize) {
-        let Left { start, row, col } = self.left;
+        // SAFETY: the strip's rows of both, by this function's contract.
+        unsafe {
+            match self.left.order {
+                Order::Strided { row, col } => {
+                    let left = self.left.start.add(first * row);
+                    self.sum::<L, N>(l, first, left, (row, col));
+                }
+                Order::Strips => {
+                    let left = self.left.start.add(first * self.inner);
+                    self.sum::<L, N>(l, first, left, (1, N));
+                }
+            }
+        }
+    }
+
+    /// `N` rows whose left side starts at `left`.
+    ///
+    /// # Safety
+    /// As [`Product::strip`].
+    #[inline(always)]
+    unsafe fn sum<L: Lanes, const N: usize>(
+        &self,
+        l: L,
+        first: usize,
+        left: *const f32,
+        (row, col): (usize, usize),
+    ) {
         let mut sums = [[l.splat(0.0); 2]; N];
         // SAFETY: elements of both sides and the target's rows, by this function's contract.
         unsafe {
-            let left = start.add(first * row);
             for p in 0..self.inner {
                 let panel = self.right.add(p * PANEL);
                 let (low, high) = (l.load(panel), l.load(panel.add(LANES)));

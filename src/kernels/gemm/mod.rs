@@ -3,13 +3,15 @@
 
 mod micro;
 mod pack;
+mod packed;
 
 use std::ops::Range;
 
 use gemm::Parallelism;
 
 pub(crate) use self::micro::PANEL;
-use self::micro::{Left, Product, Target};
+use self::micro::{Left, Order, Product, Target};
+pub(crate) use self::packed::{PackedRows, gemm_panels, pack_panels, panels_len};
 use super::lanes::dispatch;
 use super::parallel::with_scratch;
 
@@ -52,9 +54,16 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// Inner sizes are cut here: a panel's rows stay in the first cache, and gemm itself would cut longer ones at a place that depends on the other
-/// sizes, and an element's rounding must not depend on how many neighbours are computed with it.
+/// Inner sizes are cut here: a panel's rows stay in the first cache, and gemm itself would cut longer ones at a
+/// place that depends on the other sizes, and an element's rounding must not depend on how many neighbours
+/// are computed with it.
 const INNER: usize = 256;
+
+/// The parts of an inner size; one, though empty, of zero.
+fn cuts(inner: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (0..inner.max(1)).step_by(INNER);
+    starts.map(move |start| start..inner.min(start + INNER))
+}
 
 /// The number of elements from the first to the last of a matrix, both counted.
 fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
@@ -85,13 +94,11 @@ pub(crate) unsafe fn gemm_into(
         fits(&lhs, m, k) && fits(&rhs, k, n),
         "a matrix reaches past its slice"
     );
-    let mut start = 0;
-    while start == 0 || start < k {
-        let inner = start..k.min(start + INNER);
+    for inner in cuts(k) {
         let target = Target {
             start: dst,
             stride: dst_stride,
-            accumulate: accumulate || start > 0,
+            accumulate: accumulate || inner.start > 0,
         };
         // SAFETY: both operands lie inside their slices (asserted); `dst` by this function's contract.
         unsafe {
@@ -101,7 +108,6 @@ pub(crate) unsafe fn gemm_into(
                 by_crate((m, n), inner, target, lhs, rhs);
             }
         }
-        start += INNER;
     }
 }
 
@@ -169,31 +175,39 @@ unsafe fn by_panels(
                     start: target.start.add(first),
                     ..target
                 };
-                columns((m, inner.len()), n - first, target, lhs, panel.as_ptr());
+                let left = strided(lhs);
+                columns((m, inner.len()), n - first, target, left, panel.as_ptr());
             }
         }
     });
 }
 
+/// A matrix as the left side of the kernel.
+fn strided(lhs: MatRef) -> Left {
+    Left {
+        start: lhs.data.as_ptr(),
+        order: Order::Strided {
+            row: lhs.row_stride,
+            col: lhs.col_stride,
+        },
+    }
+}
+
 /// A product with one panel, of which only the first `width` columns are wanted.
 ///
 /// # Safety
-/// `lhs` must hold `m x k` elements, `right` must have `k` rows; for `target` see [`gemm_into`].
+/// `left` must hold `m x k` elements, `right` must have `k` rows; for `target` see [`gemm_into`].
 unsafe fn columns(
     (m, k): (usize, usize),
     width: usize,
     target: Target,
-    lhs: MatRef,
+    left: Left,
     right: *const f32,
 ) {
     let product = |target| Product {
         rows: m,
         inner: k,
-        left: Left {
-            start: lhs.data.as_ptr(),
-            row: lhs.row_stride,
-            col: lhs.col_stride,
-        },
+        left,
         right,
         target,
     };
@@ -244,7 +258,7 @@ pub(crate) unsafe fn times_panel(
     // SAFETY: both sides are inside their slices (asserted), the target by this function's contract.
     unsafe {
         if avx2_is_best() {
-            columns((m, k), PANEL, target, lhs, panel.as_ptr());
+            columns((m, k), PANEL, target, strided(lhs), panel.as_ptr());
         } else {
             by_crate((m, PANEL), 0..k, target, lhs, MatRef::rows(panel, PANEL));
         }

@@ -1,0 +1,190 @@
+//! The page of an evaluation: from figures and maps to charts, pictures and groups.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::{Chart, ColourScale, MapView, ReportInput, ReportItem, Subject, Table, picture};
+use crate::{
+    Result,
+    datasets::{Dataset, Sample},
+    detector::{AnomalyMap, Detector},
+    evaluation::{Evaluation, ImageResult, Metrics},
+    metrics::{AUPRO_LIMIT, Ranking},
+};
+
+/// Points of a curve, more than a chart is wide.
+const STEPS: usize = 1000;
+
+impl ReportInput {
+    /// Makes the page of an evaluation of `detector` on `dataset`, reading every photo once more; the network
+    /// is not run again. `progress` hears how many photos are done, from several threads.
+    ///
+    /// # Errors
+    /// An unreadable photo or mask, or an evaluation of other images.
+    pub fn of_evaluation(
+        detector: &Detector,
+        dataset: &Dataset,
+        evaluation: &Evaluation,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Result<Self> {
+        let maps: Vec<AnomalyMap> = evaluation
+            .maps
+            .iter()
+            .map(|maps| detector.localisation(maps))
+            .collect::<Result<_>>()?;
+        let calibration = detector.config().calibration.as_ref();
+        let scale = match picture::calibrated(calibration)? {
+            Some(scale) => scale,
+            None => scale_of_good(&evaluation.images, &maps)?,
+        };
+        let done = AtomicUsize::new(0);
+        let items = (dataset.test.par_iter().zip(&evaluation.images).zip(&maps))
+            .map(|((sample, result), map)| {
+                let item = item(sample, result, map, &scale);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+                item
+            })
+            .collect::<Result<_>>()?;
+        let f1 = evaluation.image_ranking.f1_max().threshold as f32;
+        Ok(Self {
+            title: format!("{}, {}", dataset.name, detector.config().backbone.id),
+            facts: facts(detector, dataset),
+            metrics: metrics(evaluation),
+            classes: Some(classes(evaluation)),
+            charts: charts(evaluation),
+            threshold: calibration.map_or(f1, |c| c.threshold),
+            scale,
+            items,
+        })
+    }
+}
+
+fn item(
+    sample: &Sample,
+    result: &ImageResult,
+    map: &AnomalyMap,
+    scale: &ColourScale,
+) -> Result<ReportItem> {
+    let photo: RgbImage = sample.read()?;
+    let mask = match sample.has_mask() {
+        true => sample.read_mask(photo.width(), photo.height())?,
+        false => None,
+    };
+    let subject = Subject {
+        name: &result.image,
+        defective: Some(sample.is_defective()),
+        class: sample.defect.as_deref(),
+        photo: &photo,
+        map: MapView::new(&map.values, map.width, map.height)?,
+        mask: mask.as_ref(),
+        score: result.score,
+    };
+    ReportItem::new(&subject, scale)
+}
+
+/// Without a calibration: from the median of the good images' maps, with their highest peak in the middle,
+/// so that here too no good image looks red.
+fn scale_of_good(images: &[ImageResult], maps: &[AnomalyMap]) -> Result<ColourScale> {
+    let good = images.iter().zip(maps).filter(|(i, _)| i.defect.is_none());
+    let mut values: Vec<f32> = good
+        .flat_map(|(_, map)| map.values.iter().copied())
+        .collect();
+    values.sort_unstable_by(f32::total_cmp);
+    let (low, high) = match values.as_slice() {
+        [] => (0.0, 1.0),
+        sorted => (sorted[sorted.len() / 2], sorted[sorted.len() - 1]),
+    };
+    ColourScale::around(low, high.max(low + f32::EPSILON * low.abs().max(1.0)))
+}
+
+fn facts(detector: &Detector, dataset: &Dataset) -> Vec<(String, String)> {
+    let config = detector.config();
+    let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
+    let mut facts = vec![
+        ("detector".to_string(), config.name.clone()),
+        ("backbone".into(), config.backbone.id.clone()),
+        ("data".into(), dataset.root.display().to_string()),
+        (
+            "test images".into(),
+            format!(
+                "{} good, {defective} defective",
+                dataset.test.len() - defective
+            ),
+        ),
+    ];
+    if let Some(training) = &config.training {
+        facts.push((
+            "trained on".into(),
+            format!(
+                "{} images, {} epochs, seed {}",
+                training.images, training.epochs, training.seed
+            ),
+        ));
+    }
+    let threshold = match &config.calibration {
+        Some(c) => format!(
+            "from {} held-out good images, for {:.1} % false alarms",
+            c.normal_scores.len(),
+            100.0 * c.false_alarm_rate
+        ),
+        None => "the best F1 on these test images, since the detector has none: too good to be true elsewhere".into(),
+    };
+    facts.push(("threshold".into(), threshold));
+    facts
+}
+
+fn metrics(evaluation: &Evaluation) -> Vec<(String, String)> {
+    let row = |(name, value): (&str, f64)| {
+        let text = match evaluation.intervals.get(name) {
+            Some(i) => format!("{value:.4} ({:.3} to {:.3})", i.low, i.high),
+            None => format!("{value:.4}"),
+        };
+        (Metrics::label(name).to_string(), text)
+    };
+    evaluation.metrics.figures().into_iter().map(row).collect()
+}
+
+fn classes(evaluation: &Evaluation) -> Table {
+    let header = [
+        "class",
+        "images",
+        "called defective",
+        "image AUROC",
+        "recall at 5 % false alarms",
+        "pixel AUROC",
+        "AUPRO",
+    ];
+    let figure = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.4}"));
+    let row = |class: &crate::evaluation::ClassResult| {
+        let metrics = class.metrics.as_ref();
+        vec![
+            class.class.clone(),
+            class.images.to_string(),
+            class.called_defective.map_or("-".into(), |n| n.to_string()),
+            figure(metrics.map(|m| m.image_auroc)),
+            figure(metrics.map(|m| m.recall_at_5_fpr)),
+            figure(metrics.and_then(|m| m.pixel_auroc)),
+            figure(metrics.and_then(|m| m.aupro)),
+        ]
+    };
+    Table {
+        header: header.map(String::from).to_vec(),
+        rows: evaluation.classes.iter().map(row).collect(),
+    }
+}
+
+fn charts(evaluation: &Evaluation) -> Vec<Chart> {
+    let points = |curve: Vec<[f64; 2]>| curve.into_iter().map(|[x, y]| (x, y)).collect();
+    let roc = |label: &str, ranking: &Ranking| {
+        Chart::roc(label, points(ranking.roc(STEPS)), ranking.auroc())
+    };
+    let mut charts = vec![roc("images", &evaluation.image_ranking)];
+    if let Some(pixels) = &evaluation.pixel_ranking {
+        charts.push(roc("pixels", pixels));
+        let curve = points(pixels.pro(STEPS));
+        charts.push(Chart::pro(curve, pixels.aupro(AUPRO_LIMIT), AUPRO_LIMIT));
+    }
+    charts
+}
