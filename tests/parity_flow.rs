@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
-use candle_fastflow::flow::{FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, anomaly_map};
+use candle_fastflow::flow::{
+    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, anomaly_map,
+};
 use candle_fastflow::kernels::FeatureShape;
 
 const BATCH: usize = 2;
@@ -129,6 +131,7 @@ fn config(steps: usize, kernels: Kernels, hidden: &[usize], norm: FeatureNorm) -
         hidden: hidden.to_vec(),
         clamp: 2.0,
         norm,
+        coupling: Coupling::Affine,
     }
 }
 

@@ -94,8 +94,11 @@ impl Progress for TrainingProgress {
     }
 
     fn epoch(&mut self, record: &EpochRecord, epochs: usize) {
+        let synthetic = record.synthetic_auroc.map_or_else(String::new, |auroc| {
+            format!("  synthetic defects {auroc:.4}")
+        });
         self.line(&format!(
-            "epoch {:>3}/{epochs}  nats a value: train {:.4}  held out {:.4}  ({:.1} s)",
+            "epoch {:>3}/{epochs}  nats a value: train {:.4}  held out {:.4}{synthetic}  ({:.1} s)",
             record.epoch, record.nll, record.held_out_nll, record.seconds
         ));
         if record.epoch == epochs

@@ -8,9 +8,9 @@ use candle_fastflow::{
     datasets::{self, Dataset},
     detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
     evaluation,
-    flow::{FeatureNorm, FlowConfig, Kernels, Preset},
+    flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
     imaging::{Augmentation, Preprocessing},
-    training::{Origin, Progress, RUN_FOLDER, TrainConfig, Trained, Trainer},
+    training::{Origin, Progress, RUN_FOLDER, Stop, TrainConfig, Trained, Trainer},
 };
 
 use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scoring::ScoringArgs};
@@ -62,6 +62,13 @@ pub struct Args {
     /// Train once more on all normal photos, held-out ones included, after the threshold is found
     #[arg(long = "final")]
     final_fit: bool,
+    /// synthetic: after every epoch score held-out photos with and without synthetic defects, and keep the best
+    /// epoch's weights; no real defect is needed
+    #[arg(long, value_enum, value_name = "RULE", conflicts_with = "final_fit")]
+    stop_on: Option<StopArg>,
+    /// With --stop-on: epochs without a better one after which training ends
+    #[arg(long, value_name = "N", requires = "stop_on", default_value_t = Stop::DEFAULT_PATIENCE)]
+    patience: usize,
     /// Do not measure on the data set's test images at the end
     #[arg(long)]
     no_eval: bool,
@@ -110,6 +117,11 @@ impl From<PresetArg> for Preset {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
+enum StopArg {
+    Synthetic,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum NormArg {
     None,
     Standardise,
@@ -140,6 +152,21 @@ struct FlowArgs {
     /// Coupling steps a scale
     #[arg(long, value_name = "N", conflicts_with = "from")]
     steps: Option<usize>,
+    /// Hidden width of the subnets, as a multiple of the preset's
+    #[arg(long, value_name = "X", conflicts_with = "from")]
+    hidden: Option<f64>,
+    /// Bound of each step's log-scale
+    #[arg(long, value_name = "X", conflicts_with = "from")]
+    clamp: Option<f32>,
+    /// affine, or additive (steps shift only: the Jacobian's determinant is the same for every photo)
+    #[arg(long, value_enum, conflicts_with = "from")]
+    coupling: Option<CouplingArg>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CouplingArg {
+    Affine,
+    Additive,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -151,21 +178,22 @@ enum KernelsArg {
 }
 
 impl FlowArgs {
-    /// The preset's flow with what was given in its place; none where nothing was.
-    fn apply(&self, preset: FlowConfig) -> Option<FlowConfig> {
-        if self.norm.is_none() && self.kernels.is_none() && self.steps.is_none() {
-            return None;
+    /// What was given in place of the preset's.
+    fn changes(&self) -> FlowChanges {
+        FlowChanges {
+            norm: self.norm.map(FeatureNorm::from),
+            kernels: self.kernels.map(|kernels| match kernels {
+                KernelsArg::Alternating => Kernels::Alternating,
+                KernelsArg::Three => Kernels::Three,
+            }),
+            steps: self.steps,
+            hidden: self.hidden,
+            clamp: self.clamp,
+            coupling: self.coupling.map(|coupling| match coupling {
+                CouplingArg::Affine => Coupling::Affine,
+                CouplingArg::Additive => Coupling::Additive,
+            }),
         }
-        let kernels = self.kernels.map(|kernels| match kernels {
-            KernelsArg::Alternating => Kernels::Alternating,
-            KernelsArg::Three => Kernels::Three,
-        });
-        Some(FlowConfig {
-            norm: self.norm.map_or(preset.norm, FeatureNorm::from),
-            kernels: kernels.unwrap_or(preset.kernels),
-            steps: self.steps.unwrap_or(preset.steps),
-            ..preset
-        })
     }
 }
 
@@ -290,9 +318,11 @@ fn origin(
         .unwrap_or(&backbone.info().preprocessing);
     input.validate(Path::new("--size"))?;
     let shapes = backbone.shapes(input.height, input.width)?;
-    config.flow = args
-        .flow
-        .apply(FlowConfig::preset(config.preset, &record.id, &shapes)?);
+    let preset = FlowConfig::preset(config.preset, &record.id, &shapes)?;
+    let changes = args.flow.changes();
+    if changes != FlowChanges::default() {
+        config.flow = Some(changes.apply(preset, &shapes)?);
+    }
     Ok((Origin::Scratch { backbone, record }, config))
 }
 
@@ -301,6 +331,9 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.epochs = args.epochs;
     config.seed = args.seed;
     config.final_fit = args.final_fit;
+    config.stop = args.stop_on.map(|StopArg::Synthetic| Stop {
+        patience: args.patience,
+    });
     config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
     let optimiser = &args.optimiser;
     config.batch = optimiser.batch;

@@ -151,13 +151,27 @@ pub struct TrainingRecord {
     /// Augmentation, and how many views of an image were cached; none without.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub augmentation: Option<AugmentationRecord>,
-    /// Mean negative log-likelihood a feature value of the held-out images, last epoch, in nats.
+    /// Mean negative log-likelihood a feature value of the held-out images, in nats.
     pub held_out_nll: f64,
+    /// The epoch whose weights these are, where not the last one's; the threshold then comes from photos
+    /// that also chose the epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stopping: Option<StoppingRecord>,
     /// The detector that training started from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<String>,
     /// Version of the program.
     pub program: String,
+}
+
+/// The epoch that found synthetic defects in held-out photos best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoppingRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Image AUROC of the held-out photos with synthetic defects against those without.
+    pub synthetic_auroc: f64,
 }
 
 /// A data set by its name.

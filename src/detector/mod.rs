@@ -16,7 +16,7 @@ pub use artifact::{
 };
 pub use config::{
     AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
-    Schedule, TrainingRecord,
+    Schedule, StoppingRecord, TrainingRecord,
 };
 pub use explanation::{Noise, ScaleExplanation};
 pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};

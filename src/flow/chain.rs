@@ -26,7 +26,7 @@ impl Chain {
         device: &Device,
     ) -> Result<Self> {
         let step = |step| {
-            let shape = StepShape::of(shape, config.hidden[scale], config.kernels.size(step));
+            let shape = StepShape::of(config, scale, shape, step);
             Step::init(shape, config.clamp, rng, device)
         };
         Ok(Self {
@@ -48,15 +48,14 @@ impl Chain {
         })?;
         let step = |step: usize| {
             let prefix = format!("scales.{scale}.steps.{step}");
-            let kernel = config.kernels.size(step);
-            let sizes = StepShape::of(shape, config.hidden[scale], kernel);
+            let sizes = StepShape::of(config, scale, shape, step);
             let parameters = Parameters::try_from_names(|name| {
                 let tensor = source.take(&format!("{prefix}.{name}"), &sizes.dims(name))?;
                 Ok(Var::from_tensor(&tensor)?)
             })?;
             let permutation =
                 source.take_permutation(&format!("{prefix}.permutation"), shape.channels)?;
-            Ok(Step::new(parameters, permutation, kernel, config.clamp))
+            Ok(Step::new(parameters, permutation, sizes, config.clamp))
         };
         let chain = Self {
             norm,

@@ -24,6 +24,35 @@ pub struct FlowConfig {
     pub clamp: f32,
     /// What is done to the features before the first step.
     pub norm: FeatureNorm,
+    /// What a step does to the channels that it transforms.
+    #[serde(skip_serializing_if = "Coupling::is_affine", default)]
+    pub coupling: Coupling,
+}
+
+/// What a step does to the channels that it transforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coupling {
+    /// Scales and shifts them (RealNVP; the paper).
+    #[default]
+    Affine,
+    /// Shifts them only (NICE): the Jacobian's determinant is the same for every image, that of the
+    /// global scales. The subnets have half the outputs.
+    Additive,
+}
+
+impl Coupling {
+    fn is_affine(&self) -> bool {
+        *self == Self::Affine
+    }
+
+    /// Output channels of the subnet of a step that transforms `active` channels.
+    pub(super) fn outputs(self, active: usize) -> usize {
+        match self {
+            Self::Affine => 2 * active,
+            Self::Additive => active,
+        }
+    }
 }
 
 /// Kernel sizes of the subnets along a chain.
@@ -120,7 +149,7 @@ impl FlowConfig {
             .map(|step| {
                 let area = self.kernels.size(step).pow(2);
                 let first = hidden * (passive * area + 1);
-                let second = 2 * active * (hidden * area + 1);
+                let second = self.coupling.outputs(active) * (hidden * area + 1);
                 first + second + 2 * shape.channels
             })
             .sum();
@@ -155,7 +184,7 @@ fn validate_shape(scale: usize, shape: &FeatureShape) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{FeatureNorm, FlowConfig, Kernels};
+    use super::{Coupling, FeatureNorm, FlowConfig, Kernels};
     use crate::kernels::FeatureShape;
 
     fn config() -> FlowConfig {
@@ -165,6 +194,7 @@ mod tests {
             hidden: vec![32],
             clamp: 2.0,
             norm: FeatureNorm::LayerNorm,
+            coupling: Coupling::Affine,
         }
     }
 
@@ -181,6 +211,12 @@ mod tests {
         let text = r#"{"steps":8,"kernels":"3-1","hidden":[32],"clamp":2.0,"norm":"layer_norm"}"#;
         assert_eq!(serde_json::to_string(&config()).unwrap(), text);
         assert_eq!(serde_json::from_str::<FlowConfig>(text).unwrap(), config());
+        let additive = FlowConfig {
+            coupling: Coupling::Additive,
+            ..config()
+        };
+        let text = serde_json::to_string(&additive).unwrap();
+        assert!(text.ends_with(r#","coupling":"additive"}"#), "{text}");
         let unknown = text.replace("\"steps\"", "\"extra\":1,\"steps\"");
         assert!(serde_json::from_str::<FlowConfig>(&unknown).is_err());
     }

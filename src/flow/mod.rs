@@ -1,6 +1,7 @@
 //! FastFlow: one chain of coupling steps for each feature map, trained by maximum likelihood.
 
 mod chain;
+mod changes;
 mod config;
 mod map;
 mod norm;
@@ -21,7 +22,8 @@ use self::tensors::Source;
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 
-pub use config::{FeatureNorm, FlowConfig, Kernels};
+pub use changes::FlowChanges;
+pub use config::{Coupling, FeatureNorm, FlowConfig, Kernels};
 pub use map::{MapKind, anomaly_map, scale_maps};
 pub use norm::ChannelStatistics;
 pub use preset::Preset;

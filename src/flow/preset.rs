@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureNorm, FlowConfig, Kernels};
+use super::{Coupling, FeatureNorm, FlowConfig, Kernels};
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 
@@ -85,6 +85,7 @@ impl FlowConfig {
                 (Preset::Anomalib, Family::Transformer) => FeatureNorm::None,
                 (Preset::Anomalib, _) => FeatureNorm::LayerNormAffine,
             },
+            coupling: Coupling::Affine,
         };
         config.validate(shapes)?;
         Ok(config)

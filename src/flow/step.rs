@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::{Coupling, FlowConfig};
 use crate::Result;
 use crate::kernels::FeatureShape;
 use crate::kernels::conv::{conv2d, conv2d_backward, conv2d_fused};
@@ -16,7 +17,7 @@ pub(super) struct Parameters<T> {
     /// `[hidden, C - C/2, k, k]`, `[hidden]`.
     pub(super) conv1_weight: T,
     pub(super) conv1_bias: T,
-    /// `[2 (C/2), hidden, k, k]`, `[2 (C/2)]`.
+    /// `[2 (C/2), hidden, k, k]`, `[2 (C/2)]`; half the outputs where the coupling is additive.
     pub(super) conv2_weight: T,
     pub(super) conv2_bias: T,
     /// `g [C]`: the scale is `0.1 softplus(g)` with beta 0.5.
@@ -68,14 +69,17 @@ pub(super) struct StepShape {
     pub(super) channels: usize,
     pub(super) hidden: usize,
     pub(super) kernel: usize,
+    pub(super) coupling: Coupling,
 }
 
 impl StepShape {
-    pub(super) fn of(shape: &FeatureShape, hidden: usize, kernel: usize) -> Self {
+    /// Of step `step` over feature map `scale`.
+    pub(super) fn of(config: &FlowConfig, scale: usize, shape: &FeatureShape, step: usize) -> Self {
         Self {
             channels: shape.channels,
-            hidden,
-            kernel,
+            hidden: config.hidden[scale],
+            kernel: config.kernels.size(step),
+            coupling: config.coupling,
         }
     }
 
@@ -90,8 +94,13 @@ impl StepShape {
                 self.kernel,
             ],
             "conv1.bias" => vec![self.hidden],
-            "conv2.weight" => vec![2 * active, self.hidden, self.kernel, self.kernel],
-            "conv2.bias" => vec![2 * active],
+            "conv2.weight" => vec![
+                self.coupling.outputs(active),
+                self.hidden,
+                self.kernel,
+                self.kernel,
+            ],
+            "conv2.bias" => vec![self.coupling.outputs(active)],
             _ => vec![self.channels],
         }
     }
@@ -104,6 +113,7 @@ pub(super) struct Step {
     pub(super) permutation: Permutation,
     padding: usize,
     clamp: f32,
+    coupling: Coupling,
 }
 
 /// What the reverse pass needs of the forward one.
@@ -124,14 +134,15 @@ impl Step {
     pub(super) fn new(
         parameters: Parameters<Var>,
         permutation: Permutation,
-        kernel: usize,
+        shape: StepShape,
         clamp: f32,
     ) -> Self {
         Self {
             parameters,
             permutation,
-            padding: kernel / 2,
+            padding: shape.kernel / 2,
             clamp,
+            coupling: shape.coupling,
         }
     }
 
@@ -160,7 +171,7 @@ impl Step {
             Ok(Var::from_vec(values, dims, device)?)
         })?;
         let permutation = Permutation::new(indices)?;
-        Ok(Self::new(parameters, permutation, shape.kernel, clamp))
+        Ok(Self::new(parameters, permutation, shape, clamp))
     }
 
     /// The parameters as plain tensors, through which candle tracks no gradients.
@@ -193,7 +204,8 @@ impl Step {
         coupling::uncouple(&u, &subnet, self.clamp)
     }
 
-    /// The subnet's hidden activation and output.
+    /// The subnet's hidden activation, and its output as the coupling takes it: where it is additive, zeros
+    /// stand for the scales' half, which makes every scale 1 and every log-scale 0.
     fn subnet(&self, parameters: &Parameters<Tensor>, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let channels = x.dim(1)?;
         let passive = x.narrow(1, 0, channels - channels / 2)?;
@@ -201,6 +213,10 @@ impl Step {
         let hidden = conv2d_fused(&passive, w1, Some(b1), 1, self.padding, None, true)?;
         let (w2, b2) = (&parameters.conv2_weight, &parameters.conv2_bias);
         let subnet = conv2d(&hidden, w2, Some(b2), 1, self.padding)?;
+        let subnet = match self.coupling {
+            Coupling::Affine => subnet,
+            Coupling::Additive => Tensor::cat(&[&subnet.zeros_like()?, &subnet], 1)?,
+        };
         Ok((hidden, subnet))
     }
 
@@ -226,10 +242,14 @@ impl Step {
             dy,
             log_det,
         )?;
-        let w2 = &parameters.conv2_weight;
-        let conv2 = conv2d_backward(&kept.hidden, w2, &gradients.a, 1, self.padding, None, true)?;
         let (batch, channels, height, width) = x.dims4()?;
-        let passive = channels - channels / 2;
+        let (active, passive) = (channels / 2, channels - channels / 2);
+        let da = match self.coupling {
+            Coupling::Affine => gradients.a.clone(),
+            Coupling::Additive => gradients.a.narrow(1, active, active)?,
+        };
+        let w2 = &parameters.conv2_weight;
+        let conv2 = conv2d_backward(&kept.hidden, w2, &da, 1, self.padding, None, true)?;
         let dhidden = conv2.input.expect("asked for");
         let conv1 = conv2d_backward(
             &x.narrow(1, 0, passive)?,
@@ -285,4 +305,47 @@ fn scale_gradient(g: &Tensor, scale: &Tensor, dscale: &Tensor, positions: f64) -
     // d scale / d g = 0.1 sigmoid(g / 2), where sigmoid(x) = (1 + tanh(x / 2)) / 2 does not overflow.
     let slope = (((g * 0.25)?.tanh()? + 1.0)? * 0.05)?;
     Ok(((dscale - from_log_det)? * slope)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use candle_core::{Device, Tensor};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::{Coupling, Step, StepShape};
+
+    #[test]
+    fn an_additive_step_shifts_only() {
+        let shape = StepShape {
+            channels: 7,
+            hidden: 5,
+            kernel: 3,
+            coupling: Coupling::Additive,
+        };
+        assert_eq!(shape.dims("conv2.weight"), [3, 5, 3, 3]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let step = Step::init(shape, 2.0, &mut rng, &Device::Cpu).unwrap();
+        let values = (0..2 * 7 * 30).map(|i| (i as f32 * 78.233).sin() * 2.0);
+        let x = Tensor::from_iter(values, &Device::Cpu).unwrap();
+        let x = x.reshape((2, 7, 6, 5)).unwrap();
+        let (y, log_det, _) = step.forward(&x).unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(flat(&log_det).iter().all(|v| *v == 0.0));
+        let difference = |a: &Tensor, b: &Tensor| {
+            let pairs = flat(a).into_iter().zip(flat(b));
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(difference(&step.inverse(&y).unwrap(), &x) < 1e-5);
+        // The first channels pass (the global scale is 1 at the start), the others have moved.
+        let indices = step.permutation.indices();
+        for (output, &input) in indices.iter().enumerate() {
+            let moved = difference(
+                &y.narrow(1, output, 1).unwrap(),
+                &x.narrow(1, input as usize, 1).unwrap(),
+            );
+            assert_eq!(moved > 1e-3, input >= 4, "channel {input}: {moved}");
+        }
+    }
 }

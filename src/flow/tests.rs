@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 
-use super::{ChannelStatistics, FastFlow, FeatureNorm, FlowConfig, Kernels};
+use super::{ChannelStatistics, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels};
 use crate::kernels::FeatureShape;
 use crate::kernels::conv::conv2d;
 use crate::kernels::coupling::{self, Permutation};
@@ -32,6 +32,14 @@ fn config(steps: usize, hidden: &[usize], norm: FeatureNorm) -> FlowConfig {
         hidden: hidden.to_vec(),
         clamp: 2.0,
         norm,
+        coupling: Coupling::Affine,
+    }
+}
+
+fn additive(steps: usize, hidden: &[usize]) -> FlowConfig {
+    FlowConfig {
+        coupling: Coupling::Additive,
+        ..config(steps, hidden, FeatureNorm::LayerNormAffine)
     }
 }
 
@@ -132,7 +140,7 @@ fn composed(flow: &FastFlow, scale: usize, x: &Tensor) -> (Tensor, Tensor) {
         )
         .unwrap();
         let hidden = hidden.relu().unwrap();
-        let a = conv2d(
+        let mut a = conv2d(
             &hidden,
             &get("conv2.weight"),
             Some(&get("conv2.bias")),
@@ -140,6 +148,9 @@ fn composed(flow: &FastFlow, scale: usize, x: &Tensor) -> (Tensor, Tensor) {
             padding,
         )
         .unwrap();
+        if config.coupling == Coupling::Additive {
+            a = Tensor::cat(&[&a.zeros_like().unwrap(), &a], 1).unwrap();
+        }
         let g = get("global_scale");
         // Plain softplus: fine where g is moderate.
         let scale = (((g * 0.5).unwrap().exp().unwrap() + 1.0)
@@ -174,8 +185,9 @@ fn composed_loss(flow: &FastFlow, features: &[Tensor]) -> Tensor {
 #[test]
 fn gradients_agree_with_autograd() {
     let shapes = [shape(6, 5, 4), shape(7, 3, 3)];
-    for norm in NORMS {
-        let flow = moved(&config(4, &[5, 4], norm), &shapes);
+    let affine = NORMS.map(|norm| config(4, &[5, 4], norm));
+    for config in affine.into_iter().chain([additive(4, &[5, 4])]) {
+        let (norm, flow) = (config.norm, moved(&config, &shapes));
         let features = features(&shapes, 3);
         let (loss, gradients) = flow.loss_and_gradients(&features).unwrap();
         let reference = composed_loss(&flow, &features);

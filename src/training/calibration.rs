@@ -32,13 +32,10 @@ pub fn calibrate(
             "no held-out normal images to set a threshold from".into(),
         ));
     }
-    let device = &candle_core::Device::Cpu;
-    let native: Vec<NativeMaps> = (0..store.len())
-        .into_par_iter()
-        .map(|i| scoring.native_maps(&flow.forward(&store.batch(&[i], device)?)?))
-        .collect::<Result<_>>()?;
-    let image_scales = scale_statistics(&native, |maps| &maps.image)?;
-    let pixel_scales = scale_statistics(&native, |maps| &maps.pixel)?;
+    let native = native_maps(flow, scoring, store)?;
+    let all: Vec<&NativeMaps> = native.iter().collect();
+    let image_scales = scale_statistics(&all, |maps| &maps.image)?;
+    let pixel_scales = scale_statistics(&all, |maps| &maps.pixel)?;
     let combined = |maps: &[Tensor],
                     statistics: &[ScaleStatistics],
                     weights: Option<&[f32]>|
@@ -87,8 +84,22 @@ fn conformal(sorted: &[f32], rate: f64) -> f32 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-fn scale_statistics(
-    native: &[NativeMaps],
+/// The maps of every image of `store`.
+pub(super) fn native_maps(
+    flow: &FastFlow,
+    scoring: &Scoring,
+    store: &FeatureStore,
+) -> Result<Vec<NativeMaps>> {
+    let device = &candle_core::Device::Cpu;
+    (0..store.len())
+        .into_par_iter()
+        .map(|i| scoring.native_maps(&flow.forward(&store.batch(&[i], device)?)?))
+        .collect()
+}
+
+/// Mean and deviation of every scale over images and positions.
+pub(super) fn scale_statistics(
+    native: &[&NativeMaps],
     pick: impl Fn(&NativeMaps) -> &Vec<Tensor>,
 ) -> Result<Vec<ScaleStatistics>> {
     let scales = native.first().map_or(0, |maps| pick(maps).len());

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Adam, EpochRecord};
+use super::{Adam, EpochRecord, stop::Best};
 use crate::{
     Error, Result,
     detector::{read_tensors, write_tensors},
@@ -15,6 +15,7 @@ use crate::{
 
 const METADATA_KEY: &str = "fastflow.training";
 const FLOW_PREFIX: &str = "flow.";
+const BEST_PREFIX: &str = "best.";
 
 /// Where a run stands; the tensors aside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,10 +36,23 @@ pub(super) struct Position {
     pub seconds: f64,
     /// The epochs so far.
     pub history: Vec<EpochRecord>,
+    /// The best of them by the stopping rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub best: Option<Best>,
 }
 
-pub(super) fn save(path: &Path, position: &Position, flow: &FastFlow, adam: &Adam) -> Result<()> {
+/// `best` are the flow's tensors after the epoch `position.best`.
+pub(super) fn save(
+    path: &Path,
+    position: &Position,
+    flow: &FastFlow,
+    best: &BTreeMap<String, Tensor>,
+    adam: &Adam,
+) -> Result<()> {
     let mut tensors = adam.state()?;
+    for (name, tensor) in best {
+        tensors.insert(format!("{BEST_PREFIX}{name}"), tensor.clone());
+    }
     for (name, tensor) in flow.tensors()? {
         tensors.insert(format!("{FLOW_PREFIX}{name}"), tensor);
     }
@@ -56,6 +70,8 @@ pub(super) struct Checkpoint {
     pub position: Position,
     /// The flow's tensors by their names in an artifact.
     pub flow: BTreeMap<String, Tensor>,
+    /// Those of the best epoch; empty without a stopping rule.
+    pub best: BTreeMap<String, Tensor>,
     /// The optimizer's.
     pub adam: BTreeMap<String, Tensor>,
 }
@@ -70,16 +86,20 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
         .get(METADATA_KEY)
         .ok_or_else(|| fail("a safetensors file, but not a training checkpoint".into()))?;
     let position = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
-    let (mut flow, mut adam) = (BTreeMap::new(), BTreeMap::new());
+    let [mut flow, mut best, mut adam] = [const { BTreeMap::new() }; 3];
     for (name, tensor) in tensors {
-        match name.strip_prefix(FLOW_PREFIX) {
-            Some(inner) => flow.insert(inner.to_string(), tensor),
-            None => adam.insert(name, tensor),
-        };
+        if let Some(inner) = name.strip_prefix(FLOW_PREFIX) {
+            flow.insert(inner.to_string(), tensor);
+        } else if let Some(inner) = name.strip_prefix(BEST_PREFIX) {
+            best.insert(inner.to_string(), tensor);
+        } else {
+            adam.insert(name, tensor);
+        }
     }
     Ok(Checkpoint {
         position,
         flow,
+        best,
         adam,
     })
 }

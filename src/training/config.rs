@@ -47,12 +47,28 @@ pub struct TrainConfig {
     pub false_alarm_rate: f64,
     /// Train once more on all normal images after the threshold is found.
     pub final_fit: bool,
+    /// Keep the epoch that finds synthetic defects best; the last one where none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stop: Option<Stop>,
     /// Feature maps up to this many bytes stay in memory.
     #[serde(skip)]
     pub memory_limit: u64,
     /// Time between checkpoints.
     #[serde(skip)]
     pub checkpoint_every: Duration,
+}
+
+/// The stopping rule: after every epoch held-out photos are scored with and without synthetic defects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Epochs without a better one after which training ends.
+    pub patience: usize,
+}
+
+impl Stop {
+    /// Epochs to wait unless said otherwise.
+    pub const DEFAULT_PATIENCE: usize = 20;
 }
 
 impl TrainConfig {
@@ -93,6 +109,7 @@ impl TrainConfig {
             dataset: None,
             false_alarm_rate: 0.01,
             final_fit: false,
+            stop: None,
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             checkpoint_every: Duration::from_secs(120),
         }
@@ -131,6 +148,14 @@ impl TrainConfig {
         check(
             self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0,
             "the false-alarm rate must lie between 0 and 1",
+        )?;
+        check(
+            self.stop.is_none_or(|stop| stop.patience > 0),
+            "the patience must be at least 1 epoch",
+        )?;
+        check(
+            self.stop.is_none() || !self.final_fit,
+            "a stopping rule judges by the held-out photos, on which a final fit trains; leave out one of the two",
         )?;
         if let Some(augmentation) = &self.augmentation {
             check(

@@ -10,11 +10,12 @@ mod optimise;
 mod order;
 mod progress;
 mod run;
+mod stop;
 mod trainer;
 
 pub use adam::{Adam, AdamConfig};
 pub use calibration::calibrate;
-pub use config::TrainConfig;
+pub use config::{Stop, TrainConfig};
 pub use gradients::{Gradients, batch_gradients, mean_nll};
 pub use progress::{EpochRecord, Progress, Silent};
 pub use run::{CHECKPOINT_FILE, EVENTS_FILE, RUN_FOLDER};

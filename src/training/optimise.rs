@@ -1,9 +1,10 @@
 //! The training loop: epochs of steps over cached features, with checkpoints.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde_json::json;
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     mean_nll,
     order::epoch_order,
     run::RunFolder,
+    stop::{Best, Judge},
 };
 use crate::{Error, Result, features::FeatureStore, flow::FastFlow};
 
@@ -31,7 +33,17 @@ struct State {
     flow: FastFlow,
     adam: Adam,
     position: Position,
+    /// Copies of the flow's tensors after the best epoch; empty without a stopping rule.
+    best: BTreeMap<String, Tensor>,
     saved: Instant,
+}
+
+/// A trained flow and its epochs.
+pub(super) struct Fitted {
+    pub flow: FastFlow,
+    pub history: Vec<EpochRecord>,
+    /// Which epoch the stopping rule kept.
+    pub best: Option<Best>,
 }
 
 /// The checkpoint to go on from; without `resume` an earlier run's files are removed.
@@ -65,27 +77,84 @@ pub(super) fn open_checkpoint(
 }
 
 impl Optimisation<'_> {
-    /// Trains `flow` (or what the checkpoint holds) for the configured epochs.
+    /// Trains `flow` (or what the checkpoint holds) for the configured epochs, or until `judge` sees no better
+    /// one; then the best one's flow is returned.
     pub(super) fn fit(
         &self,
         flow: FastFlow,
         checkpoint: Option<Checkpoint>,
         store: &FeatureStore,
         held_out: &FeatureStore,
+        judge: Option<&Judge<'_>>,
         progress: &mut dyn Progress,
-    ) -> Result<(FastFlow, Vec<EpochRecord>)> {
+    ) -> Result<Fitted> {
         let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
         let mut state = self.start(flow, checkpoint)?;
-        while state.position.epoch < self.config.epochs {
+        while state.position.epoch < self.config.epochs && !self.is_over(&state.position) {
             let epoch = state.position.epoch;
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
             self.run_epoch(&mut state, store, &order, progress)?;
-            self.end_epoch(&mut state, store, held_out, order.len(), progress)?;
+            let record = self.end_epoch(&mut state, store, held_out, order.len())?;
+            let record = self.judge(&mut state, record, judge)?;
+            self.folder.event("epoch", &record)?;
+            progress.epoch(&record, self.config.epochs);
+            state.position.history.push(record);
         }
         self.save(&mut state)?;
         self.folder
             .event("end", &json!({ "epochs": state.position.epoch }))?;
-        Ok((state.flow, state.position.history))
+        self.finish(state)
+    }
+
+    fn is_over(&self, position: &Position) -> bool {
+        match (&self.config.stop, &position.best) {
+            (Some(stop), Some(best)) => best.is_final(stop, position.epoch),
+            _ => false,
+        }
+    }
+
+    fn finish(&self, state: State) -> Result<Fitted> {
+        let best = state.position.best;
+        let flow = match best {
+            None => state.flow,
+            Some(_) => {
+                let (config, shapes) = (state.flow.config(), state.flow.shapes());
+                FastFlow::from_tensors(config, shapes, state.best, self.device)?
+            }
+        };
+        Ok(Fitted {
+            flow,
+            history: state.position.history,
+            best,
+        })
+    }
+
+    /// Lets the stopping rule see an epoch that is over.
+    fn judge(
+        &self,
+        state: &mut State,
+        mut record: EpochRecord,
+        judge: Option<&Judge<'_>>,
+    ) -> Result<EpochRecord> {
+        let Some(judge) = judge else {
+            return Ok(record);
+        };
+        let auroc = judge.auroc(&state.flow)?;
+        record.synthetic_auroc = Some(auroc);
+        let this = Best {
+            epoch: record.epoch,
+            auroc,
+            held_out_nll: record.held_out_nll,
+        };
+        if this.beats(state.position.best.as_ref()) {
+            state.position.best = Some(this);
+            // Copies: the optimizer goes on in the flow's own memory.
+            let tensors = state.flow.tensors()?.into_iter();
+            state.best = tensors
+                .map(|(name, tensor)| Ok((name, tensor.copy()?)))
+                .collect::<Result<_>>()?;
+        }
+        Ok(record)
     }
 
     fn start(&self, flow: FastFlow, checkpoint: Option<Checkpoint>) -> Result<State> {
@@ -97,16 +166,17 @@ impl Optimisation<'_> {
         // A checkpoint of the second run says that the first was complete: its flow is needed no more,
         // and is trained again only for the threshold.
         let checkpoint = checkpoint.filter(|c| c.position.final_fit == self.final_fit);
-        let (flow, restored) = match checkpoint {
-            None => (flow, None),
+        let (flow, best, restored) = match checkpoint {
+            None => (flow, BTreeMap::new(), None),
             Some(Checkpoint {
                 position,
                 flow: tensors,
+                best,
                 adam,
             }) => {
                 let flow =
                     FastFlow::from_tensors(flow.config(), flow.shapes(), tensors, self.device)?;
-                (flow, Some((position, adam)))
+                (flow, best, Some((position, adam)))
             }
         };
         let mut adam = Adam::new(flow.parameters(), adam_config)?;
@@ -130,6 +200,7 @@ impl Optimisation<'_> {
             flow,
             adam,
             position,
+            best,
             saved: Instant::now(),
         })
     }
@@ -209,8 +280,7 @@ impl Optimisation<'_> {
         store: &FeatureStore,
         held_out: &FeatureStore,
         images: usize,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<EpochRecord> {
         let started = Instant::now();
         let held_out_nll = mean_nll(&state.flow, held_out, self.device)?;
         let position = &mut state.position;
@@ -220,12 +290,10 @@ impl Optimisation<'_> {
             loss,
             nll: per_value(loss, store),
             held_out_nll,
+            synthetic_auroc: None,
             gradient_norm: position.gradient_norm / position.step.max(1) as f64,
             seconds: position.seconds + started.elapsed().as_secs_f64(),
         };
-        self.folder.event("epoch", &record)?;
-        progress.epoch(&record, self.config.epochs);
-        position.history.push(record);
         position.epoch += 1;
         (
             position.step,
@@ -233,13 +301,19 @@ impl Optimisation<'_> {
             position.gradient_norm,
             position.seconds,
         ) = (0, 0.0, 0.0, 0.0);
-        Ok(())
+        Ok(record)
     }
 
     fn save(&self, state: &mut State) -> Result<PathBuf> {
         let path = self.folder.checkpoint();
         state.position.optimizer_steps = state.adam.steps();
-        checkpoint::save(&path, &state.position, &state.flow, &state.adam)?;
+        checkpoint::save(
+            &path,
+            &state.position,
+            &state.flow,
+            &state.best,
+            &state.adam,
+        )?;
         state.saved = Instant::now();
         let at = json!({ "epoch": state.position.epoch, "step": state.position.step });
         self.folder.event("checkpoint", &at)?;

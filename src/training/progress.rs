@@ -13,6 +13,10 @@ pub struct EpochRecord {
     pub nll: f64,
     /// That of the held-out normal images.
     pub held_out_nll: f64,
+    /// Image AUROC of held-out photos with synthetic defects against those without, where the stopping
+    /// rule asks for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub synthetic_auroc: Option<f64>,
     /// Mean over the steps of the gradient's norm.
     pub gradient_norm: f64,
     /// Wall-clock seconds.

@@ -9,9 +9,10 @@ use super::{
     EpochRecord, Progress, TrainConfig, calibrate,
     checkpoint::Checkpoint,
     mean_nll,
-    optimise::{self, Optimisation},
+    optimise::{self, Fitted, Optimisation},
     order::{self, Stream},
     run::{HeldOutFit, RunFolder},
+    stop::{self, Judge},
 };
 use crate::{
     Error, Result,
@@ -19,7 +20,7 @@ use crate::{
     datasets::{Dataset, Sample},
     detector::{
         BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, Schedule,
-        TrainingRecord,
+        StoppingRecord, TrainingRecord,
     },
     features::{Extraction, FeatureStore, Job, extract},
     flow::{FastFlow, FeatureNorm, FlowConfig},
@@ -74,9 +75,6 @@ struct Data<'a> {
     train: &'a [Sample],
     held_out: &'a [Sample],
 }
-
-/// A trained flow and its epochs.
-type Fitted = (FastFlow, Vec<EpochRecord>);
 
 impl Trainer {
     /// A trainer on `device`.
@@ -137,14 +135,23 @@ impl Trainer {
             run.final_fit = true;
             fitted = self.fit_all(&parts, &run, None, &data, progress)?;
         }
-        let (flow, history) = fitted;
+        let Fitted {
+            flow,
+            history,
+            best,
+        } = fitted;
         let images = if self.config.final_fit {
             dataset.train.len()
         } else {
             train.len()
         };
-        let record =
+        let mut record =
             self.training_record(&parts, data_hash, images, &data, held_out_fit.held_out_nll);
+        record.epochs = history.len();
+        record.stopping = best.map(|best| StoppingRecord {
+            epoch: best.epoch,
+            synthetic_auroc: best.auroc,
+        });
         let calibration = held_out_fit.calibration;
         let detector = self.assemble(parts, flow, &dataset.name, calibration, record)?;
         detector.save(out)?;
@@ -162,23 +169,51 @@ impl Trainer {
     ) -> Result<(Fitted, HeldOutFit)> {
         let store = self.extract(parts, data.train, true, run.folder.path(), progress)?;
         let held_out = self.extract(parts, data.held_out, false, run.folder.path(), progress)?;
+        let judge = self.judge(parts, run, data, progress)?;
         let flow = self.initial_flow(parts, &store)?;
-        let (flow, history) = run.fit(flow, checkpoint, &store, &held_out, progress)?;
+        let fitted = run.fit(
+            flow,
+            checkpoint,
+            &store,
+            &held_out,
+            judge.as_ref(),
+            progress,
+        )?;
         let calibration = calibrate(
-            &flow,
+            &fitted.flow,
             &self.config.scoring,
             &held_out,
             (parts.preprocessing.height, parts.preprocessing.width),
             self.config.false_alarm_rate,
         )?;
-        let held_out_nll = mean_nll(&flow, &held_out, &self.device)?;
+        let held_out_nll = mean_nll(&fitted.flow, &held_out, &self.device)?;
         Ok((
-            (flow, history),
+            fitted,
             HeldOutFit {
                 calibration,
                 held_out_nll,
             },
         ))
+    }
+
+    /// What the stopping rule judges by; none without one.
+    fn judge(
+        &self,
+        parts: &Parts,
+        run: &Optimisation<'_>,
+        data: &Data<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Judge<'_>>> {
+        if self.config.stop.is_none() {
+            return Ok(None);
+        }
+        let exam = stop::exam(data.held_out);
+        Ok(Some(Judge {
+            scoring: &self.config.scoring,
+            store: self.extract(parts, &exam, false, run.folder.path(), progress)?,
+            defective: exam.iter().map(Sample::is_defective).collect(),
+            input: (parts.preprocessing.height, parts.preprocessing.width),
+        }))
     }
 
     /// Trains on all normal images.
@@ -199,7 +234,7 @@ impl Trainer {
         )?;
         let held_out = self.extract(parts, data.held_out, false, run.folder.path(), progress)?;
         let flow = self.initial_flow(parts, &store)?;
-        run.fit(flow, checkpoint, &store, &held_out, progress)
+        run.fit(flow, checkpoint, &store, &held_out, None, progress)
     }
 
     fn settle(&self, origin: Origin) -> Result<Parts> {
@@ -361,6 +396,7 @@ impl Trainer {
             gradient_clip: config.gradient_clip,
             augmentation: config.augmentation.clone(),
             held_out_nll,
+            stopping: None,
             parent: parts.parent.as_ref().map(|(_, name)| name.clone()),
             program: format!("fastflow {}", env!("CARGO_PKG_VERSION")),
         }
