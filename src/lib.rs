@@ -11,7 +11,7 @@
 //! | 3 | [`features`], [`detector`] |
 //! | 4 | [`training`], [`evaluation`] |
 //! | 5 | [`hub`], [`report`] |
-//! | 6 | `reproduce` |
+//! | 6 | [`reproduce`] |
 //! | 7 | `cli` (the program) |
 
 pub mod backbones;
@@ -28,6 +28,7 @@ pub mod kernels;
 mod mapped;
 pub mod metrics;
 pub mod report;
+pub mod reproduce;
 pub mod training;
 
 pub use error::{Error, Result};

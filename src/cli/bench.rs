@@ -1,17 +1,15 @@
 //! `fastflow bench`: medians on this machine, with the columns of the paper's table 1.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use candle_fastflow::{
     backbones::{self, Backbone},
+    evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
-    flow::{FastFlow, FeatureNorm, FlowConfig, Latent, MapKind, anomaly_map},
-    imaging::Preprocessing,
+    flow::{FastFlow, FeatureNorm, FlowConfig},
     training::{Adam, AdamConfig, batch_gradients},
 };
-use image::{Rgb, RgbImage};
 use serde::Serialize;
 
 use super::{Outcome, common, train::PresetArg};
@@ -44,25 +42,14 @@ pub struct Args {
     compute: common::Compute,
 }
 
-/// Medians in milliseconds a batch.
+/// What is printed as JSON.
 #[derive(Serialize)]
 struct Timing {
     backbone_id: String,
     weights: &'static str,
-    device: String,
-    threads: usize,
-    batch: usize,
-    preprocess: f64,
-    backbone: f64,
-    flow: f64,
-    map: f64,
-    /// Backbone, flow and map; decoding and preprocessing left out.
-    whole: f64,
-    /// Images a second at `whole`.
-    fps: f64,
-    /// What the flow and its map add to the backbone, an image.
-    additional_ms: f64,
-    additional_params: usize,
+    device: &'static str,
+    #[serde(flatten)]
+    speed: Speed,
     #[serde(skip_serializing_if = "Option::is_none")]
     train_step_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,17 +66,20 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let shapes = backbone.shapes(input.height, input.width)?;
     let config = FlowConfig::preset(args.preset.into(), &backbone.info().id, &shapes)?;
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
-    let images = pattern(&input, usize::from(args.batch), &device)?;
+    let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;
     if config.norm == FeatureNorm::Standardise {
         flow.set_statistics(store(&features, 1)?.channel_statistics())?;
     }
-    let mut timing = time_inference(&args, backbone.as_ref(), &flow, &images)?;
-    timing.weights = weights;
-    timing.device = if device.is_cpu() {
-        "cpu".into()
-    } else {
-        "cuda".into()
+    let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
+    let speed = Speed::measure(backbone.as_ref(), &flow, &input, batch, repeat, &device)?;
+    let mut timing = Timing {
+        backbone_id: backbone.info().id.clone(),
+        weights,
+        device: if device.is_cpu() { "cpu" } else { "cuda" },
+        speed,
+        train_step_ms: None,
+        train_batch: None,
     };
     if args.train {
         let batch = if args.batch == 1 {
@@ -113,19 +103,6 @@ fn backbone(args: &Args, device: &Device) -> anyhow::Result<(Box<dyn Backbone>, 
         }
         None => Ok((backbones::load_random(&id, 0, device)?, "random")),
     }
-}
-
-fn pattern(input: &Preprocessing, batch: usize, device: &Device) -> anyhow::Result<Tensor> {
-    let image = pattern_image(input);
-    let one = input.to_tensor(&image, device)?;
-    Ok(Tensor::cat(&vec![one; batch], 0)?)
-}
-
-fn pattern_image(input: &Preprocessing) -> RgbImage {
-    let (width, height) = (2 * input.width as u32, 2 * input.height as u32);
-    RgbImage::from_fn(width, height, |x, y| {
-        Rgb([(x * 3) as u8, (y * 5) as u8, (x ^ y) as u8])
-    })
 }
 
 /// Features of the batch's first image as a store of `copies` records.
@@ -152,63 +129,6 @@ fn store(features: &[Tensor], copies: usize) -> anyhow::Result<FeatureStore> {
     Ok(writer.finish()?)
 }
 
-fn time_inference(
-    args: &Args,
-    backbone: &dyn Backbone,
-    flow: &FastFlow,
-    images: &Tensor,
-) -> anyhow::Result<Timing> {
-    let input = &backbone.info().preprocessing;
-    let size = (input.height, input.width);
-    let batch = usize::from(args.batch);
-    let photo = pattern_image(input);
-    let device = images.device();
-    let (mut times, mut whole) = ([const { Vec::new() }; 4], Vec::new());
-    // The first round warms caches and is not counted.
-    for round in 0..=args.repeat {
-        let (preprocess, _) = timed(device, || Ok(input.to_tensor(&photo, device)?))?;
-        let (backbone_ms, features) = timed(device, || Ok(backbone.features(images)?))?;
-        let (flow_ms, latents) = timed(device, || Ok(flow.forward(&features)?))?;
-        let (map_ms, _) = timed(device, || map(&latents, size))?;
-        let (whole_ms, _) = timed(device, || {
-            map(&flow.forward(&backbone.features(images)?)?, size)
-        })?;
-        if round > 0 {
-            for (all, one) in
-                times
-                    .iter_mut()
-                    .zip([preprocess * batch as f64, backbone_ms, flow_ms, map_ms])
-            {
-                all.push(one);
-            }
-            whole.push(whole_ms);
-        }
-    }
-    let [preprocess, backbone_ms, flow_ms, map_ms] = times.map(median);
-    let whole = median(whole);
-    Ok(Timing {
-        backbone_id: backbone.info().id.clone(),
-        weights: "",
-        device: String::new(),
-        threads: rayon::current_num_threads(),
-        batch,
-        preprocess,
-        backbone: backbone_ms,
-        flow: flow_ms,
-        map: map_ms,
-        whole,
-        fps: 1e3 * batch as f64 / whole,
-        additional_ms: (whole - backbone_ms) / batch as f64,
-        additional_params: flow.parameter_count(),
-        train_step_ms: None,
-        train_batch: None,
-    })
-}
-
-fn map(latents: &[Latent], size: (usize, usize)) -> anyhow::Result<Tensor> {
-    Ok(anomaly_map(latents, MapKind::Prob, size)?)
-}
-
 fn time_training(
     flow: &FastFlow,
     features: &[Tensor],
@@ -223,7 +143,7 @@ fn time_training(
     for step in 0..STEPS {
         let (ms, ()) = timed(device, || {
             let gradients = batch_gradients(flow, &store, &records, device)?;
-            Ok(adam.step(&gradients.values, 1.0 / batch as f32)?)
+            adam.step(&gradients.values, 1.0 / batch as f32)
         })?;
         if step > 0 {
             times.push(ms);
@@ -232,32 +152,14 @@ fn time_training(
     Ok(median(times))
 }
 
-/// Milliseconds until the device is done.
-fn timed<T>(device: &Device, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(f64, T)> {
-    let started = Instant::now();
-    let result = work()?;
-    device.synchronize()?;
-    Ok((started.elapsed().as_secs_f64() * 1e3, result))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
-}
-
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {
     if json {
         return common::print_line(serde_json::to_string(timing)?);
     }
-    let t = timing;
+    let t = &timing.speed;
     common::print_line(format!(
         "{} ({} weights), {} threads on {}, batch {}, medians in ms a batch",
-        t.backbone_id, t.weights, t.threads, t.device, t.batch
+        timing.backbone_id, timing.weights, t.threads, timing.device, t.batch
     ))?;
     for (name, ms) in [
         ("preprocess", t.preprocess),
@@ -277,7 +179,7 @@ fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {
         "additional parameters (M)",
         t.additional_params as f64 / 1e6
     ))?;
-    if let (Some(ms), Some(batch)) = (t.train_step_ms, t.train_batch) {
+    if let (Some(ms), Some(batch)) = (timing.train_step_ms, timing.train_batch) {
         common::print_line(format!("training step, batch {batch:<7} {ms:>9.0}"))?;
     }
     Ok(())

@@ -18,6 +18,7 @@ mod progress;
 mod publish;
 #[cfg(feature = "hub")]
 mod pull;
+mod reproduce;
 mod scoring;
 mod train;
 mod transfer;
@@ -69,6 +70,8 @@ enum Verb {
     /// Upload a detector with its card
     #[cfg(feature = "hub")]
     Publish(publish::Args),
+    /// Train and measure a plan's detectors, and write the paper's tables
+    Reproduce(reproduce::Args),
     /// Write a detector's model card
     Card(card::Args),
     /// Check data sets, or generate one to try things on
@@ -106,6 +109,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::List(args) => list::run(args),
         #[cfg(feature = "hub")]
         Verb::Publish(args) => publish::run(args),
+        Verb::Reproduce(args) => reproduce::run(args),
         Verb::Card(args) => card::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Completions(args) => completions::run(args),

@@ -2,6 +2,7 @@
 
 mod figures;
 mod pixels;
+pub mod speed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,0 +1,130 @@
+//! How fast a detector is on this machine: the paper's table 1, "additional" meaning beside the backbone.
+
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use image::{Rgb, RgbImage};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    backbones::Backbone,
+    flow::{FastFlow, MapKind, anomaly_map},
+    imaging::Preprocessing,
+};
+
+/// Medians in milliseconds a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Worker threads.
+    pub threads: usize,
+    /// Images at a time.
+    pub batch: usize,
+    /// Resizing and normalising photos of twice the input's sides.
+    pub preprocess: f64,
+    /// The frozen network.
+    pub backbone: f64,
+    /// All chains of the flow.
+    pub flow: f64,
+    /// Maps of all scales, at the input's size.
+    pub map: f64,
+    /// Backbone, flow and map; decoding and preprocessing left out.
+    pub whole: f64,
+    /// Images a second at `whole`.
+    pub fps: f64,
+    /// What the flow and its map add to the backbone, an image.
+    pub additional_ms: f64,
+    /// Trainable parameters of the flow.
+    pub additional_params: usize,
+}
+
+impl Speed {
+    /// Medians over `repeat` rounds of `batch` images, after one that is not counted.
+    ///
+    /// # Errors
+    /// When backbone and flow do not fit.
+    pub fn measure(
+        backbone: &dyn Backbone,
+        flow: &FastFlow,
+        input: &Preprocessing,
+        batch: usize,
+        repeat: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let photo = photo(input);
+        let images = input_pattern(input, batch, device)?;
+        let size = (input.height, input.width);
+        let (mut times, mut whole) = ([const { Vec::new() }; 4], Vec::new());
+        // The first round warms caches.
+        for round in 0..=repeat {
+            let (preprocess, _) = timed(device, || input.to_tensor(&photo, device))?;
+            let (backbone_ms, features) = timed(device, || backbone.features(&images))?;
+            let (flow_ms, latents) = timed(device, || flow.forward(&features))?;
+            let (map_ms, _) = timed(device, || anomaly_map(&latents, MapKind::Prob, size))?;
+            let (all, _) = timed(device, || {
+                let latents = flow.forward(&backbone.features(&images)?)?;
+                anomaly_map(&latents, MapKind::Prob, size)
+            })?;
+            if round > 0 {
+                let round = [preprocess * batch as f64, backbone_ms, flow_ms, map_ms];
+                times
+                    .iter_mut()
+                    .zip(round)
+                    .for_each(|(all, ms)| all.push(ms));
+                whole.push(all);
+            }
+        }
+        let [preprocess, backbone, flow_ms, map] = times.map(median);
+        let whole = median(whole);
+        Ok(Self {
+            threads: rayon::current_num_threads(),
+            batch,
+            preprocess,
+            backbone,
+            flow: flow_ms,
+            map,
+            whole,
+            fps: 1e3 * batch as f64 / whole,
+            additional_ms: (whole - backbone) / batch as f64,
+            additional_params: flow.parameter_count(),
+        })
+    }
+}
+
+/// A batch made by a formula: what is on a picture does not change the speed.
+///
+/// # Errors
+/// When the input's size makes no sense.
+pub fn input_pattern(input: &Preprocessing, batch: usize, device: &Device) -> Result<Tensor> {
+    let one = input.to_tensor(&photo(input), device)?;
+    Ok(Tensor::cat(&vec![one; batch], 0)?)
+}
+
+fn photo(input: &Preprocessing) -> RgbImage {
+    let (width, height) = (2 * input.width as u32, 2 * input.height as u32);
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 3) as u8, (y * 5) as u8, (x ^ y) as u8])
+    })
+}
+
+/// Milliseconds until the device is done.
+///
+/// # Errors
+/// What `work` returns.
+pub fn timed<T>(device: &Device, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let started = Instant::now();
+    let result = work()?;
+    device.synchronize()?;
+    Ok((started.elapsed().as_secs_f64() * 1e3, result))
+}
+
+/// NaN of nothing.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}

@@ -1,0 +1,27 @@
+//! The paper's tables from one small plan file: categories x backbones x seeds x variants.
+//!
+//! A [`Plan`] becomes [`Cell`]s. [`Runner`] trains and measures each: a detector's folder with its card
+//! and a [`CellResult`] that tells what it came from, so that a cell whose inputs are the same is not run
+//! again. [`tables()`] sets the results beside the paper's figures; they are files, and those of several
+//! machines merge by being in one folder.
+
+mod aggregate;
+mod cells;
+mod plan;
+mod published;
+mod render;
+mod result;
+mod run;
+mod settings;
+mod table;
+mod tables;
+
+pub use aggregate::Measured;
+pub use cells::{Cell, Share};
+pub use plan::Plan;
+pub use render::write_tables;
+pub use result::{CellResult, Scored};
+pub use run::{Progress, Runner, Summary};
+pub use settings::{Settings, StopOn};
+pub use table::{Entry, Table, Tables};
+pub use tables::tables;

@@ -1,0 +1,463 @@
+//! The paper's tables with our figures beside it.
+
+use std::path::Path;
+
+use super::{
+    aggregate::{Measured, Sample, measured, results, samples},
+    plan::{BASE, Plan},
+    published::{Ablation, ByCategory, Published, published},
+    table::{Entry, Table, Tables},
+};
+use crate::{Result, datasets, datasets::cifar10, evaluation::speed::median};
+
+/// The tables of `plan` from the results below `out`; what was not run is empty.
+///
+/// # Errors
+/// Only when the program's own published figures are broken.
+pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
+    let (published, results) = (published()?, results(plan, out));
+    let samples = samples(plan, &results);
+    let maker = Maker {
+        plan,
+        samples: &samples,
+        published,
+    };
+    let tables = match plan.dataset.as_str() {
+        "mvtec-ad" => vec![
+            maker.complexity(),
+            maker.by_category(
+                2,
+                "MVTec AD: image and pixel AUROC",
+                &published.mvtec,
+                &["image", "pixel"],
+            ),
+            maker.ablation(
+                5,
+                "Kernels of the subnets",
+                "kernels",
+                &["kernels"],
+                &published.kernels,
+                |s, row| {
+                    serde_json::to_value(s.result.flow.kernels)
+                        .is_ok_and(|kernels| kernels == *row.what)
+                },
+            ),
+            maker.ablation(
+                7,
+                "Hidden width of the subnets, in the paper's ratios",
+                "ratio",
+                &["hidden"],
+                &published.hidden,
+                |s, row| row.first == s.result.flow.hidden.first().copied(),
+            ),
+            maker.ablation(
+                8,
+                "Augmentation",
+                "augmentation",
+                &["views"],
+                &published.augmentation,
+                |s, row| (s.result.inputs.settings.views > 1) == (row.what == "with"),
+            ),
+        ],
+        "btad" => vec![
+            maker.by_category(3, "BTAD: pixel AUROC", &published.btad, &["pixel"]),
+            maker.complexity(),
+        ],
+        "cifar10" => vec![maker.cifar(), maker.complexity()],
+        _ => vec![maker.complexity(), maker.own_categories()],
+    };
+    let variants = (plan.variants.len() > 1).then(|| maker.variants());
+    Ok(Tables {
+        dataset: datasets::known(&plan.dataset)
+            .map_or(&*plan.dataset, |set| set.name)
+            .into(),
+        cells: plan.cells().len(),
+        done: results.len(),
+        notes: notes(
+            plan,
+            published,
+            results.first().map(|(_, r)| r.speed.threads),
+        ),
+        tables: tables.into_iter().chain(variants).collect(),
+    })
+}
+
+fn notes(plan: &Plan, published: &Published, threads: Option<usize>) -> Vec<String> {
+    let mut notes = vec![
+        "AUROCs in percent. Ours: mean over the seeds ± their standard deviation; (k/n) where only k of n categories were run.".to_string(),
+        "Images a second and additional ms are medians on the machine that ran the cell, one image at a time".to_string()
+            + &threads.map_or_else(String::new, |n| format!(", threads: {n}"))
+            + "; the paper's on a GTX 1080 Ti. Parameters in millions.",
+        format!("Paper: {}. anomalib: {}.", published.paper, published.anomalib),
+    ];
+    let elsewhere: Vec<&str> = [
+        ("mvtec-ad", "tables 1, 2, 5, 7 and 8 (MVTec AD)"),
+        ("btad", "table 3 (BTAD)"),
+        ("cifar10", "table 4 (CIFAR-10)"),
+    ]
+    .into_iter()
+    .filter(|(id, _)| *id != plan.dataset)
+    .map(|(_, what)| what)
+    .collect();
+    notes.push(format!(
+        "Other data sets' plans fill {}; table 6 of the paper lists the backbones.",
+        elsewhere.join(", ")
+    ));
+    notes
+}
+
+struct Maker<'a> {
+    plan: &'a Plan,
+    samples: &'a [Sample<'a>],
+    published: &'a Published,
+}
+
+impl Maker<'_> {
+    fn base(&self, backbone: &str) -> impl Iterator<Item = &Sample<'_>> {
+        let arch = arch(backbone).to_string();
+        self.samples
+            .iter()
+            .filter(move |s| s.variant == BASE && s.arch() == arch)
+    }
+
+    /// The mean over all the plan's categories.
+    fn mean<'s>(&self, samples: impl Iterator<Item = &'s Sample<'s>>, metric: &str) -> Entry {
+        let value = |sample: &Sample| sample.percent(metric);
+        measured(samples, value, self.plan.categories.len()).into()
+    }
+
+    /// The same without CIFAR-10's second protocol, which is another test.
+    fn mean_of_one_protocol(&self, backbone: &str, metric: &str) -> Entry {
+        let first = |category: &str| !category.starts_with(cifar10::INVERSE);
+        let samples = self.base(backbone).filter(|s| first(&s.cell.category));
+        let of = self.plan.categories.iter().filter(|c| first(c)).count();
+        measured(samples, |s| s.percent(metric), of).into()
+    }
+
+    /// Table 1, or its like on another data set: others' figures are of MVTec AD.
+    fn complexity(&self) -> Table {
+        let mvtec = self.plan.dataset == "mvtec-ad";
+        let mut rows = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
+        for row in self.published.complexity.iter().filter(|_| mvtec) {
+            if !seen.contains(&&*row.backbone) {
+                seen.push(&row.backbone);
+                rows.push(self.own_complexity(&row.name, &row.backbone));
+            }
+            let figures = [row.fps, row.ms, row.params, row.image, row.pixel];
+            let texts = [&row.name, &row.method].map(|t| Entry::Text(t.clone()));
+            rows.push(texts.into_iter().chain(figures.map(Entry::from)).collect());
+        }
+        for backbone in self.plan.backbones.iter().map(|id| arch(id)) {
+            if !seen.contains(&backbone) {
+                rows.push(self.own_complexity(backbone, backbone));
+            }
+        }
+        Table {
+            number: mvtec.then_some(1),
+            title: "Speed, additional time and parameters, AUROC".into(),
+            columns: heads(&[
+                "backbone",
+                "method",
+                "images/s",
+                "additional ms",
+                "additional M",
+                "image AUROC",
+                "pixel AUROC",
+            ]),
+            decimals: vec![0, 0, 2, 1, if mvtec { 1 } else { 3 }, 1, 1],
+            rows,
+        }
+    }
+
+    fn own_complexity(&self, name: &str, backbone: &str) -> Vec<Entry> {
+        let speed = |pick: fn(&Sample) -> f64| {
+            let all: Vec<f64> = self.base(backbone).map(pick).collect();
+            if all.is_empty() {
+                return Entry::Empty;
+            }
+            let categories = self.plan.categories.len();
+            Entry::Measured(Measured {
+                mean: median(all),
+                std: None,
+                seeds: 1,
+                categories,
+                of: categories,
+            })
+        };
+        vec![
+            Entry::Text(name.into()),
+            Entry::Text(OURS.into()),
+            speed(|s| s.result.speed.fps),
+            speed(|s| s.result.speed.additional_ms),
+            speed(parameters),
+            self.mean_of_one_protocol(backbone, IMAGE),
+            self.mean_of_one_protocol(backbone, PIXEL),
+        ]
+    }
+
+    /// Tables 2 and 3: a row a category, a column (or two) a method.
+    fn by_category<T: Copy + Figures>(
+        &self,
+        number: u8,
+        title: &str,
+        theirs: &ByCategory<T>,
+        kinds: &[&str],
+    ) -> Table {
+        // The paper's own method comes first, so that ours stand beside it.
+        let (first, others) = theirs.methods.split_at(theirs.methods.len().min(1));
+        let ours = self
+            .plan
+            .backbones
+            .iter()
+            .map(|id| format!("ours, {}", arch(id)));
+        let methods = first
+            .iter()
+            .cloned()
+            .chain(ours)
+            .chain(others.iter().cloned());
+        let mut columns = vec!["category".to_string()];
+        for method in methods {
+            columns.extend(kinds.iter().map(|kind| format!("{method}: {kind}")));
+        }
+        let theirs_only = theirs
+            .categories
+            .keys()
+            .filter(|c| !self.plan.categories.contains(c));
+        let mut rows: Vec<Vec<Entry>> = Vec::new();
+        for category in self.plan.categories.iter().chain(theirs_only) {
+            let figures = theirs
+                .categories
+                .get(category)
+                .map_or(&[][..], Vec::as_slice);
+            let ours = self.own_figures(Some(category), kinds);
+            rows.push(line(category, ours, figures, theirs.methods.len()));
+        }
+        let ours = self.own_figures(None, kinds);
+        rows.push(line("mean", ours, &theirs.mean, theirs.methods.len()));
+        Table {
+            number: Some(number),
+            title: title.into(),
+            decimals: vec![1; columns.len()],
+            columns,
+            rows,
+        }
+    }
+
+    /// The base's figures of every backbone, for one category or their mean.
+    fn own_figures(&self, category: Option<&str>, kinds: &[&str]) -> Vec<Entry> {
+        let mut row = Vec::new();
+        for backbone in &self.plan.backbones {
+            for kind in kinds {
+                let metric = format!("{kind}_auroc");
+                row.push(match category {
+                    None => self.mean(self.base(backbone), &metric),
+                    Some(category) => {
+                        let samples = self.base(backbone).filter(|s| s.cell.category == category);
+                        measured(samples, |s| s.percent(&metric), 1).into()
+                    }
+                });
+            }
+        }
+        row
+    }
+
+    /// The categories of a data set that the paper does not have.
+    fn own_categories(&self) -> Table {
+        let none: ByCategory<f64> = ByCategory {
+            methods: Vec::new(),
+            mean: Vec::new(),
+            categories: Default::default(),
+        };
+        Table {
+            number: None,
+            ..self.by_category(0, "Categories", &none, &["image", "pixel"])
+        }
+    }
+
+    /// Table 4: ours in both protocols, each the mean of its classes.
+    fn cifar(&self) -> Table {
+        let mut rows = Vec::new();
+        for (inverse, what) in [(false, "one class normal"), (true, "one class anomalous")] {
+            for backbone in &self.plan.backbones {
+                let of = |s: &&Sample| s.cell.category.starts_with(cifar10::INVERSE) == inverse;
+                let samples = self.base(backbone).filter(of);
+                let figure = measured(samples, |s| s.percent(IMAGE), cifar10::CLASSES.len());
+                let name = format!("{OURS}, {}, {what}", arch(backbone));
+                rows.push(vec![Entry::Text(name), figure.into()]);
+            }
+        }
+        let theirs = &self.published.cifar;
+        for (method, mean) in theirs.methods.iter().zip(&theirs.mean) {
+            rows.push(vec![Entry::Text(method.clone()), Entry::Published(*mean)]);
+        }
+        Table {
+            number: Some(4),
+            title: "CIFAR-10: image AUROC, mean of the ten classes".into(),
+            columns: heads(&["method", "image AUROC"]),
+            decimals: vec![0, 1],
+            rows,
+        }
+    }
+
+    /// Tables 5, 7 and 8: what `is` the row's setting, nothing but `changes` differing from the plan's settings.
+    fn ablation(
+        &self,
+        number: u8,
+        title: &str,
+        what: &str,
+        changes: &[&str],
+        theirs: &[Ablation],
+        is: impl Fn(&Sample, &Ablation) -> bool,
+    ) -> Table {
+        let with_params = theirs.iter().any(|row| row.params.is_some());
+        let mut rows = Vec::new();
+        for row in theirs {
+            let alike =
+                |s: &&Sample| s.arch() == row.backbone && s.changes_only(changes) && is(s, row);
+            let ours = || self.samples.iter().filter(alike);
+            let mut entries = [&row.name, &row.what]
+                .map(|text| Entry::Text(text.clone()))
+                .to_vec();
+            if with_params {
+                let params = ours().next().map(parameters);
+                entries.extend([params.map_or(Entry::Empty, exact), row.params.into()]);
+            }
+            entries.extend([
+                self.mean(ours(), IMAGE),
+                Entry::Published(row.image),
+                self.mean(ours(), PIXEL),
+                Entry::Published(row.pixel),
+            ]);
+            rows.push(entries);
+        }
+        let mut columns = heads(&["backbone", what]);
+        if with_params {
+            columns.extend(heads(&["additional M, ours", "paper"]));
+        }
+        columns.extend(heads(&[
+            "image AUROC, ours",
+            "paper",
+            "pixel AUROC, ours",
+            "paper",
+        ]));
+        Table {
+            number: Some(number),
+            title: title.into(),
+            decimals: vec![1; columns.len()],
+            columns,
+            rows,
+        }
+    }
+
+    /// Every variant beside the base.
+    fn variants(&self) -> Table {
+        let mut rows = Vec::new();
+        for backbone in &self.plan.backbones {
+            for variant in self
+                .plan
+                .variants
+                .iter()
+                .filter(|v| v.backbones.contains(backbone))
+            {
+                let of = |s: &&Sample| s.variant == variant.name && s.cell.backbone == *backbone;
+                let ours = || self.samples.iter().filter(of);
+                rows.push(vec![
+                    Entry::Text(arch(backbone).into()),
+                    Entry::Text(variant.name.clone()),
+                    ours().next().map_or(Entry::Empty, |s| exact(parameters(s))),
+                    self.mean(ours(), IMAGE),
+                    self.mean(ours(), PIXEL),
+                    self.mean(ours(), "aupro"),
+                ]);
+            }
+        }
+        Table {
+            number: None,
+            title: "Variants of the plan".into(),
+            columns: heads(&[
+                "backbone",
+                "variant",
+                "additional M",
+                "image AUROC",
+                "pixel AUROC",
+                "AUPRO",
+            ]),
+            decimals: vec![0, 0, 3, 1, 1, 1],
+            rows,
+        }
+    }
+}
+
+const OURS: &str = "FastFlow, ours";
+const IMAGE: &str = "image_auroc";
+const PIXEL: &str = "pixel_auroc";
+
+fn heads(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// timm's name without the tag: the paper's networks have other weights under the same name.
+fn arch(id: &str) -> &str {
+    id.split('.').next().unwrap_or(id)
+}
+
+/// In millions.
+fn parameters(sample: &Sample) -> f64 {
+    sample.result.speed.additional_params as f64 / 1e6
+}
+
+/// A figure that no seed changes.
+fn exact(mean: f64) -> Entry {
+    Entry::Measured(Measured {
+        mean,
+        std: None,
+        seeds: 1,
+        categories: 1,
+        of: 1,
+    })
+}
+
+/// Name, the first of theirs, ours, the rest of theirs; empty where they published nothing.
+fn line<T: Copy + Figures>(
+    name: &str,
+    ours: Vec<Entry>,
+    theirs: &[T],
+    methods: usize,
+) -> Vec<Entry> {
+    let mut published: Vec<Entry> = theirs
+        .iter()
+        .flat_map(|figures| figures.entries())
+        .collect();
+    published.resize(methods * T::COUNT, Entry::Empty);
+    let rest = published.split_off(published.len().min(T::COUNT));
+    let name = Entry::Text(name.into());
+    [name]
+        .into_iter()
+        .chain(published)
+        .chain(ours)
+        .chain(rest)
+        .collect()
+}
+
+/// One figure, or image and pixel.
+trait Figures {
+    const COUNT: usize;
+    fn entries(self) -> Vec<Entry>;
+}
+
+impl Figures for f64 {
+    const COUNT: usize = 1;
+
+    fn entries(self) -> Vec<Entry> {
+        vec![Some(self).into()]
+    }
+}
+
+impl Figures for [f64; 2] {
+    const COUNT: usize = 2;
+
+    fn entries(self) -> Vec<Entry> {
+        self.map(|figure| Entry::from(Some(figure))).to_vec()
+    }
+}
