@@ -8,7 +8,7 @@ use candle_fastflow::{
     datasets::{self, Dataset},
     detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
     evaluation,
-    flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
+    flow::{Activations, Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Origin, Progress, RUN_FOLDER, Stop, TrainConfig, Trained, Trainer},
 };
@@ -224,6 +224,9 @@ struct OptimiserArgs {
     /// Gigabytes of features kept in memory before they go to a mapped file
     #[arg(long, value_name = "GB", default_value_t = 4.0)]
     feature_memory: f64,
+    /// Rebuild activations in the reverse pass by the flow's inverse instead of keeping them: less memory, more time
+    #[arg(long)]
+    rebuild_activations: bool,
     /// Seconds between checkpoints
     #[arg(long, value_name = "S", default_value_t = 120.0)]
     checkpoint_every: f64,
@@ -351,6 +354,9 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
         bail!("--feature-memory must be 0 or more gigabytes");
     }
     config.memory_limit = (optimiser.feature_memory * f64::from(1 << 30)) as u64;
+    if optimiser.rebuild_activations {
+        config.activations = Activations::Rebuild;
+    }
     config.checkpoint_every =
         Duration::try_from_secs_f64(optimiser.checkpoint_every).context("--checkpoint-every")?;
     config.augmentation = augmentation(&args.augment);

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::norm::{self, ChannelStatistics, Norm};
 use super::step::{Parameters, Step, StepShape};
 use super::tensors::Source;
-use super::{FlowConfig, Latent};
+use super::{Activations, FlowConfig, Latent};
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 
@@ -149,25 +149,33 @@ impl Chain {
         &self,
         scale: usize,
         features: &Tensor,
+        activations: Activations,
     ) -> Result<(f64, Vec<(String, Tensor)>)> {
         let mut z = self.norm.forward(features)?;
         let mut log_det = self.log_scale()?;
-        let mut kept = Vec::with_capacity(self.steps.len());
+        let mut kept = Vec::new();
         for step in &self.steps {
-            let (y, step_log_det, activations) = step.forward(&z)?;
+            let (y, step_log_det, of_step) = step.forward(&z)?;
             z = y;
             log_det = log_det.broadcast_add(&step_log_det)?;
-            kept.push(activations);
+            if activations == Activations::Keep {
+                kept.push(of_step);
+            }
         }
         let latent = Latent { z, log_det };
         let loss = latent.nll()?.sum_all()?.to_scalar::<f64>()?;
         // The gradient of 0.5 z^2 is z.
-        let mut gradient = latent.z;
+        let mut gradient = latent.z.clone();
+        let mut output = latent.z;
         let mut gradients = Vec::with_capacity(6 * self.steps.len() + 2);
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let Some(activations) = kept.pop() else { break };
+            let of_step = match kept.pop() {
+                Some(of_step) => of_step,
+                None => step.rebuild(&output)?,
+            };
             let wanted = index > 0 || self.norm.is_trainable();
-            let (input, named) = step.backward(&activations, &gradient, wanted)?;
+            let (input, named) = step.backward(&of_step, &gradient, wanted)?;
+            output = of_step.input;
             let named = named.named().into_iter();
             gradients
                 .extend(named.map(|(name, tensor)| {

@@ -48,12 +48,24 @@ impl Latent {
     }
 }
 
+/// Where the reverse pass takes the steps' activations from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// The forward pass leaves them: fastest, and memory grows with the number of steps.
+    #[default]
+    Keep,
+    /// Each step's are rebuilt from its output by its inverse: the subnets run once more, and memory does not
+    /// depend on the number of steps. Gradients differ by the inverse's rounding.
+    Rebuild,
+}
+
 /// A normalising flow over the feature maps of a frozen backbone.
 #[derive(Debug)]
 pub struct FastFlow {
     config: FlowConfig,
     shapes: Vec<FeatureShape>,
     chains: Vec<Chain>,
+    activations: Activations,
 }
 
 impl FastFlow {
@@ -78,6 +90,7 @@ impl FastFlow {
                 .enumerate()
                 .map(chain)
                 .collect::<Result<_>>()?,
+            activations: Activations::default(),
         })
     }
 
@@ -104,6 +117,7 @@ impl FastFlow {
             config: config.clone(),
             shapes: shapes.to_vec(),
             chains,
+            activations: Activations::default(),
         })
     }
 
@@ -146,6 +160,11 @@ impl FastFlow {
             chain.set_statistics(scale, statistics)?;
         }
         Ok(())
+    }
+
+    /// Where [`Self::loss_and_gradients`] takes activations from.
+    pub fn set_activations(&mut self, activations: Activations) {
+        self.activations = activations;
     }
 
     /// Shapes of the feature maps it takes.
@@ -213,7 +232,7 @@ impl FastFlow {
         let mut loss = 0.0;
         let mut gradients = Vec::new();
         for (scale, (chain, map)) in self.chains.iter().zip(features).enumerate() {
-            let (scale_loss, named) = chain.loss_and_gradients(scale, map)?;
+            let (scale_loss, named) = chain.loss_and_gradients(scale, map, self.activations)?;
             loss += scale_loss;
             gradients.extend(named);
         }

@@ -118,7 +118,7 @@ pub(super) struct Step {
 
 /// What the reverse pass needs of the forward one.
 pub(super) struct Kept {
-    input: Tensor,
+    pub(super) input: Tensor,
     /// The subnet's activation after its ReLU.
     hidden: Tensor,
     /// The subnet's output.
@@ -197,11 +197,20 @@ impl Step {
     }
 
     pub(super) fn inverse(&self, y: &Tensor) -> Result<Tensor> {
+        Ok(self.rebuild(y)?.input)
+    }
+
+    /// What [`Self::forward`] keeps, from its output: the step is undone, running the subnet once more.
+    pub(super) fn rebuild(&self, y: &Tensor) -> Result<Kept> {
         let parameters = self.frozen();
         let scale = softplus_scale(&parameters.global_scale)?;
         let u = coupling::undo_affine(y, &scale, &parameters.global_offset, &self.permutation)?;
-        let (_, subnet) = self.subnet(&parameters, &u)?;
-        coupling::uncouple(&u, &subnet, self.clamp)
+        let (hidden, subnet) = self.subnet(&parameters, &u)?;
+        Ok(Kept {
+            input: coupling::uncouple(&u, &subnet, self.clamp)?,
+            hidden,
+            subnet,
+        })
     }
 
     /// The subnet's hidden activation, and its output as the coupling takes it: where it is additive, zeros

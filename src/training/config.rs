@@ -8,7 +8,7 @@ use super::AdamConfig;
 use crate::{
     Error, Result,
     detector::{AugmentationRecord, DatasetRecord, ImageScore, Schedule, Scoring},
-    flow::{FlowConfig, MapKind, Preset},
+    flow::{Activations, FlowConfig, MapKind, Preset},
     imaging::Preprocessing,
 };
 
@@ -50,6 +50,9 @@ pub struct TrainConfig {
     /// Keep the epoch that finds synthetic defects best; the last one where none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stop: Option<Stop>,
+    /// Whether the reverse pass rebuilds activations instead of keeping them.
+    #[serde(skip)]
+    pub activations: Activations,
     /// Feature maps up to this many bytes stay in memory.
     #[serde(skip)]
     pub memory_limit: u64,
@@ -110,6 +113,7 @@ impl TrainConfig {
             false_alarm_rate: 0.01,
             final_fit: false,
             stop: None,
+            activations: Activations::Keep,
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             checkpoint_every: Duration::from_secs(120),
         }

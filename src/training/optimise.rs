@@ -174,8 +174,9 @@ impl Optimisation<'_> {
                 best,
                 adam,
             }) => {
-                let flow =
+                let mut flow =
                     FastFlow::from_tensors(flow.config(), flow.shapes(), tensors, self.device)?;
+                flow.set_activations(self.config.activations);
                 (flow, best, Some((position, adam)))
             }
         };

@@ -351,13 +351,10 @@ impl Trainer {
 
     fn initial_flow(&self, parts: &Parts, store: &FeatureStore) -> Result<FastFlow> {
         if let Some((flow, _)) = &parts.parent {
-            let tensors = flow.tensors()?;
-            return FastFlow::from_tensors(
-                &parts.flow_config,
-                store.shapes(),
-                tensors,
-                &self.device,
-            );
+            let (config, tensors) = (&parts.flow_config, flow.tensors()?);
+            let mut flow = FastFlow::from_tensors(config, store.shapes(), tensors, &self.device)?;
+            flow.set_activations(self.config.activations);
+            return Ok(flow);
         }
         let mut flow = FastFlow::init(
             &parts.flow_config,
@@ -365,6 +362,7 @@ impl Trainer {
             self.config.seed,
             &self.device,
         )?;
+        flow.set_activations(self.config.activations);
         if parts.flow_config.norm == FeatureNorm::Standardise {
             flow.set_statistics(store.channel_statistics())?;
         }
