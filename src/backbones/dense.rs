@@ -1,26 +1,7 @@
 //! Linear layers of a frozen network: read, folded with their neighbours, then used.
 
-use candle_core::Tensor;
-
 use super::weights::Weights;
-use crate::{
-    Result,
-    kernels::linear::{Then, linear},
-};
-
-/// `x w^T + b`.
-#[derive(Debug)]
-pub(super) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    /// See [`linear`].
-    pub(super) fn forward(&self, x: &Tensor, then: Then) -> Result<Tensor> {
-        linear(x, &self.weight, &self.bias, then)
-    }
-}
+use crate::{Result, kernels::linear::PreparedLinear};
 
 /// A layer in host memory, before it is finished.
 pub(super) struct Draft {
@@ -69,11 +50,7 @@ impl Draft {
     }
 
     /// The layer on the weights' device.
-    pub(super) fn finish(self, weights: &Weights) -> Result<Linear> {
-        let outputs = self.bias.len();
-        Ok(Linear {
-            weight: Tensor::from_vec(self.weight, (outputs, self.inputs), weights.device())?,
-            bias: Tensor::from_vec(self.bias, outputs, weights.device())?,
-        })
+    pub(super) fn finish(self, weights: &Weights) -> Result<PreparedLinear> {
+        PreparedLinear::new(self.weight, self.bias, weights.device())
     }
 }

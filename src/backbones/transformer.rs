@@ -7,17 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use super::{
-    FeatureShape, check_images,
-    dense::{Draft, Linear},
-    positions,
-    weights::Weights,
-};
+use super::{FeatureShape, check_images, dense::Draft, positions, weights::Weights};
 use crate::{
     Error, Result,
     kernels::{
         attention::{HeadMixing, attention},
-        linear::Then,
+        linear::{PreparedLinear, Then},
         norm,
     },
 };
@@ -51,7 +46,7 @@ pub(super) enum Extras {
 #[derive(Debug)]
 pub(super) struct Transformer {
     sizes: Sizes,
-    embedding: Linear,
+    embedding: PreparedLinear,
     /// `[1, P, D]`: class and other tokens before the patches, with their positions added.
     prefix: Option<Tensor>,
     positions: Positions,
@@ -203,11 +198,11 @@ fn normalised(x: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 struct Block {
     heads: usize,
-    qkv: Linear,
+    qkv: PreparedLinear,
     mixing: Option<HeadMixing>,
-    out: Linear,
-    widen: Linear,
-    narrow: Linear,
+    out: PreparedLinear,
+    widen: PreparedLinear,
+    narrow: PreparedLinear,
 }
 
 impl Block {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::micro::{Left, Order, PANEL, Target, strips};
 use super::{MatRef, columns, cuts, pack, span, strided};
-use crate::kernels::parallel::{self, SharedMut, with_scratch, written};
+use crate::kernels::parallel::{self, SharedMut, written};
 
 /// Rows of a left side that are multiplied with one panel after the other: with 256 columns 96 KB, which stays
 /// in the second cache while the panels pass.
@@ -21,14 +21,9 @@ pub(crate) fn pack_panels(rhs: MatRef, (inner, cols): (usize, usize), to: &mut [
         span(inner, cols, rhs.row_stride, rhs.col_stride) <= rhs.data.len(),
         "a matrix reaches past its slice"
     );
-    pack_part(rhs, 0..inner, cols, to);
-}
-
-/// Rows `inner` of `rhs` as panels.
-fn pack_part(rhs: MatRef, inner: Range<usize>, cols: usize, to: &mut [f32]) {
-    let panels = to[..panels_len(inner.len(), cols)].chunks_exact_mut(inner.len().max(1) * PANEL);
+    let panels = to[..panels_len(inner, cols)].chunks_exact_mut(inner.max(1) * PANEL);
     for (index, panel) in panels.enumerate() {
-        pack::panel(rhs, inner.clone(), index * PANEL, cols, panel);
+        pack::panel(rhs, 0..inner, index * PANEL, cols, panel);
     }
 }
 
@@ -104,72 +99,46 @@ impl PackedRows {
         }
     }
 
-    /// `dst = self * rhs` (or `+=`) on this thread; `rhs` has `cols` columns.
+    /// The blocks of rows, for [`PackedRows::times`].
+    pub(crate) fn blocks(&self) -> Vec<Range<usize>> {
+        row_blocks(self.rows).collect()
+    }
+
+    /// `dst = rows * panels` on this thread: `rows` is one of the [`PackedRows::blocks`], `panels` are whole ones of
+    /// [`pack_panels`] that begin with the wanted columns, of which there are `cols`.
     ///
     /// # Safety
-    /// As [`super::gemm_into`].
+    /// `rows.len()` rows of `cols` elements, `dst_stride` apart, must be valid for reads and writes from `dst` on, and
+    /// nobody else may access them.
     pub(crate) unsafe fn times(
         &self,
-        rhs: MatRef,
-        cols: usize,
+        rows: Range<usize>,
+        (panels, cols): (&[f32], usize),
         dst: *mut f32,
         dst_stride: usize,
-        accumulate: bool,
     ) {
         assert!(
-            span(self.inner, cols, rhs.row_stride, rhs.col_stride) <= rhs.data.len(),
+            panels_len(self.inner, cols) <= panels.len(),
             "a matrix reaches past its slice"
         );
         for cut in cuts(self.inner) {
-            with_scratch(panels_len(cut.len(), cols), |panels| {
-                pack_part(rhs, cut.clone(), cols, panels);
-                let accumulate = accumulate || cut.start > 0;
-                for block in row_blocks(self.rows) {
-                    // SAFETY: the block's rows of the target, by this function's contract.
-                    unsafe {
-                        let target = Target {
-                            start: dst.add(block.start * dst_stride),
-                            stride: dst_stride,
-                            accumulate,
-                        };
-                        self.block(block, &cut, target, (panels, cols));
-                    }
+            let start = self.rows * cut.start + rows.start * cut.len();
+            let left = Left {
+                start: self.data[start..start + rows.len() * cut.len()].as_ptr(),
+                order: Order::Strips,
+            };
+            for first in (0..cols).step_by(PANEL) {
+                let panel = &panels[first * self.inner + cut.start * PANEL..];
+                // SAFETY: columns of the target that exist, by this function's contract.
+                unsafe {
+                    let target = Target {
+                        start: dst.add(first),
+                        stride: dst_stride,
+                        accumulate: cut.start > 0,
+                    };
+                    let sizes = (rows.len(), cut.len());
+                    columns(sizes, cols - first, target, left, panel.as_ptr());
                 }
-            });
-        }
-    }
-
-    /// A block of rows, part `cut` of their inner size, times all panels.
-    ///
-    /// # Safety
-    /// As [`super::gemm_into`] for `target`.
-    unsafe fn block(
-        &self,
-        block: Range<usize>,
-        cut: &Range<usize>,
-        target: Target,
-        (panels, cols): (&[f32], usize),
-    ) {
-        let start = self.rows * cut.start + block.start * cut.len();
-        let left = Left {
-            start: self.data[start..start + block.len() * cut.len()].as_ptr(),
-            order: Order::Strips,
-        };
-        for first in (0..cols).step_by(PANEL) {
-            let panel = &panels[first * cut.len()..];
-            // SAFETY: columns of the target that exist, by this function's contract.
-            unsafe {
-                let target = Target {
-                    start: target.start.add(first),
-                    ..target
-                };
-                columns(
-                    (block.len(), cut.len()),
-                    cols - first,
-                    target,
-                    left,
-                    panel.as_ptr(),
-                );
             }
         }
     }
@@ -193,12 +162,24 @@ fn row_blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
 /// Strips of rows, each column by column.
 fn pack_block(from: &[f32], (rows, inner): (usize, usize), stride: usize, to: &mut [f32]) {
     for (first, count) in strips(rows) {
-        let strip = &mut to[first * inner..(first + count) * inner];
-        for row in 0..count {
-            let from = &from[(first + row) * stride..][..inner];
-            let to = strip[row..].iter_mut().step_by(count);
-            to.zip(from).for_each(|(to, from)| *to = *from);
+        let to = &mut to[first * inner..(first + count) * inner];
+        let from = &from[first * stride..];
+        match count {
+            6 => pack_strip::<6>(from, inner, stride, to),
+            5 => pack_strip::<5>(from, inner, stride, to),
+            4 => pack_strip::<4>(from, inner, stride, to),
+            3 => pack_strip::<3>(from, inner, stride, to),
+            2 => pack_strip::<2>(from, inner, stride, to),
+            _ => pack_strip::<1>(from, inner, stride, to),
         }
+    }
+}
+
+fn pack_strip<const N: usize>(from: &[f32], inner: usize, stride: usize, to: &mut [f32]) {
+    let rows: [&[f32]; N] = std::array::from_fn(|row| &from[row * stride..][..inner]);
+    let (columns, _) = to.as_chunks_mut::<N>();
+    for (column, to) in columns.iter_mut().enumerate() {
+        *to = std::array::from_fn(|row| rows[row][column]);
     }
 }
 
@@ -233,9 +214,12 @@ mod tests {
             let left = PackedRows::pack(&a, (m, k), k);
             // SAFETY: rows of n + 2 elements, the first n of which are the product's.
             unsafe {
-                gemm_into((m, n, k), plain.as_mut_ptr(), n + 2, true, lhs, rhs);
-                gemm_panels((m, n, k), panels.as_mut_ptr(), n + 2, true, lhs, &packed);
-                left.times(rhs, n, rows.as_mut_ptr(), n + 2, true);
+                gemm_into((m, n, k), plain.as_mut_ptr(), n + 2, false, lhs, rhs);
+                gemm_panels((m, n, k), panels.as_mut_ptr(), n + 2, false, lhs, &packed);
+                for block in left.blocks() {
+                    let to = rows.as_mut_ptr().add(block.start * (n + 2));
+                    left.times(block, (&packed, n), to, n + 2);
+                }
             }
             let gap = |found: &[f32]| {
                 let gaps = found.iter().zip(&plain).map(|(a, b)| (a - b).abs());
