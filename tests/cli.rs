@@ -246,6 +246,43 @@ fn evaluation_tells_of_classes_harder_photos_and_writes_a_page() {
 }
 
 #[test]
+fn a_photo_is_explained_scale_by_scale() {
+    let world = world();
+    let (detector, photo) = (world.detector(), world.data().join("test/good/000.png"));
+    let page = world.folder.path().join("explained.html");
+    let common = [
+        "explain",
+        text(&detector),
+        text(&photo),
+        "--out",
+        text(&page),
+    ];
+    let told = json(&[&common[..], &["--region", "0,0,48,48", "--json"]].concat());
+    let scales = told["scales"].as_array().unwrap();
+    assert_eq!(scales.len(), 3);
+    for scale in scales {
+        // Noise changes the features, and something of every photo is less typical than the rest.
+        assert!(
+            scale["highest_disturbed"].as_f64().unwrap() > 0.1,
+            "{scale}"
+        );
+        assert!(scale["highest_residual"].as_f64().unwrap() > 0.0, "{scale}");
+    }
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(html.matches("<img").count(), 2 + 3 * 5);
+    assert!(!html.contains("src=\"http"));
+    let outside = ["--region", "60,60,48,48"];
+    refuse(
+        &[&common[..], &outside].concat(),
+        &["60,60,48,48", "96 x 96"],
+    );
+    refuse(
+        &[&common[..], &["--region", "1,2"]].concat(),
+        &["four numbers"],
+    );
+}
+
+#[test]
 fn a_broken_data_set_is_found_before_anything_long_starts() {
     let world = world();
     let good = json(&["data", "check", text(&world.data()), "--json"]);
