@@ -7,7 +7,7 @@ use candle_fastflow::{
     backbones::{self, Backbone},
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
-    flow::{FastFlow, FeatureNorm, FlowConfig},
+    flow::{Activations, FastFlow, FeatureNorm, FlowConfig},
     training::{Adam, AdamConfig, batch_gradients},
 };
 use serde::Serialize;
@@ -35,6 +35,9 @@ pub struct Args {
     /// Also time one training step of the flow (batch 32 unless --batch is given), features at hand
     #[arg(long)]
     train: bool,
+    /// The training step rebuilds activations instead of keeping them
+    #[arg(long, requires = "train")]
+    rebuild_activations: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -87,6 +90,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         } else {
             usize::from(args.batch)
         };
+        if args.rebuild_activations {
+            flow.set_activations(Activations::Rebuild);
+        }
         timing.train_step_ms = Some(time_training(&flow, &features, batch, &device)?);
         timing.train_batch = Some(batch);
     }
