@@ -16,6 +16,8 @@ mod parallel;
 mod shape;
 mod simd;
 pub(crate) mod taps;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use shape::FeatureShape;
