@@ -1,10 +1,11 @@
 """Times the transformers' features in PyTorch beside ours: one image, 2 threads, f32, alternating runs.
 
     pip install torch timm
-    cargo bench --bench vit --no-run && python benches/vit.py [--rounds 3] [ID ...]
+    cargo bench --bench vit --no-run && python benches/vit.py [--rounds 3] [--runs 10] [ID ...]
+    cargo build --release && python benches/vit.py --program target/release/fastflow    # by `fastflow bench` instead of criterion
 
-Both run the blocks up to the tap and the final norm, on random weights. Each number is the median of a
-round, then the least over the rounds (other programs only ever add time).
+Both run the blocks up to the tap and the final norm, on random weights. Each round prints its medians; the last line has the least
+of each over the rounds (other programs only ever add time).
 """
 
 import argparse
@@ -44,7 +45,7 @@ def pytorch(arch):
     return features
 
 
-def median_ms(call, runs=10):
+def median_ms(call, runs):
     call(), call()
     times = []
     for _ in range(runs):
@@ -54,7 +55,10 @@ def median_ms(call, runs=10):
     return statistics.median(times) * 1e3
 
 
-def ours_ms(arch):
+def ours_ms(arch, args):
+    if args.program:
+        command = [args.program, "bench", "--backbone", arch, "--threads", str(THREADS), "--repeat", str(args.runs), "--json"]
+        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["backbone"]
     environment = os.environ | {"FASTFLOW_BENCH_BACKBONES": arch, "RAYON_NUM_THREADS": str(THREADS)}
     command = ["cargo", "bench", "--bench", "vit", "--", "--noplot", "--warm-up-time", "1"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -67,17 +71,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ids", nargs="*", default=["deit_base_distilled_patch16_384", "cait_m48_448"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--program")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     print(f"torch {torch.__version__}, {THREADS} threads, one image, ms")
     for arch in args.ids:
-        theirs, ours = float("inf"), float("inf")
+        theirs, ours = [], []
+        call = pytorch(arch)
         for _ in range(args.rounds):
-            call = pytorch(arch)
-            theirs = min(theirs, median_ms(call))
-            del call
-            ours = min(ours, ours_ms(arch))
-        print(f"{arch}: PyTorch {theirs:.0f}, ours {ours:.0f}, ratio {ours / theirs:.2f}", flush=True)
+            theirs.append(median_ms(call, args.runs))
+            ours.append(ours_ms(arch, args))
+            print(f"  PyTorch {theirs[-1]:.0f}, ours {ours[-1]:.0f}, ratio {ours[-1] / theirs[-1]:.2f}", flush=True)
+        print(f"{arch}: PyTorch {min(theirs):.0f}, ours {min(ours):.0f}, ratio {min(ours) / min(theirs):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 //! Figures of an evaluation as tables for a terminal.
 
-use candle_fastflow::evaluation::{ClassResult, Evaluation, Metrics};
+use candle_fastflow::{
+    evaluation::{ClassResult, Evaluation, Metrics},
+    report,
+};
 use comfy_table::{CellAlignment, Table};
 
 use super::common;
@@ -22,27 +25,10 @@ pub fn metrics(name: &str, evaluation: &Evaluation) -> Table {
 
 /// Each class of defects against all good images.
 pub fn classes(classes: &[ClassResult]) -> Table {
-    let mut table = numbers(&[
-        "class",
-        "images",
-        "called defective",
-        "image AUROC",
-        "recall at 5 % f. a.",
-        "pixel AUROC",
-        "AUPRO",
-    ]);
-    for class in classes {
-        let metrics = class.metrics.as_ref();
-        table.add_row([
-            class.class.clone(),
-            class.images.to_string(),
-            class.called_defective.map_or("-".into(), |n| n.to_string()),
-            figure(metrics.map(|m| m.image_auroc)),
-            figure(metrics.map(|m| m.recall_at_5_fpr)),
-            figure(metrics.and_then(|m| m.pixel_auroc)),
-            figure(metrics.and_then(|m| m.aupro)),
-        ]);
-    }
+    let classes = report::Table::of_classes(classes);
+    let header: Vec<&str> = classes.header.iter().map(String::as_str).collect();
+    let mut table = numbers(&header);
+    table.add_rows(classes.rows);
     table
 }
 

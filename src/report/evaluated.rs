@@ -10,7 +10,7 @@ use crate::{
     Result,
     datasets::{Dataset, Sample},
     detector::{AnomalyMap, Detector},
-    evaluation::{Evaluation, ImageResult, Metrics},
+    evaluation::{ClassResult, Evaluation, ImageResult, Metrics},
     metrics::{AUPRO_LIMIT, Ranking},
 };
 
@@ -52,7 +52,7 @@ impl ReportInput {
             title: format!("{}, {}", dataset.name, detector.config().backbone.id),
             facts: facts(detector, dataset),
             metrics: metrics(evaluation),
-            classes: Some(classes(evaluation)),
+            classes: Some(Table::of_classes(&evaluation.classes)),
             charts: charts(evaluation),
             threshold: calibration.map_or(f1, |c| c.threshold),
             scale,
@@ -146,32 +146,35 @@ fn metrics(evaluation: &Evaluation) -> Vec<(String, String)> {
     evaluation.metrics.figures().into_iter().map(row).collect()
 }
 
-fn classes(evaluation: &Evaluation) -> Table {
-    let header = [
-        "class",
-        "images",
-        "called defective",
-        "image AUROC",
-        "recall at 5 % false alarms",
-        "pixel AUROC",
-        "AUPRO",
-    ];
-    let figure = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.4}"));
-    let row = |class: &crate::evaluation::ClassResult| {
-        let metrics = class.metrics.as_ref();
-        vec![
-            class.class.clone(),
-            class.images.to_string(),
-            class.called_defective.map_or("-".into(), |n| n.to_string()),
-            figure(metrics.map(|m| m.image_auroc)),
-            figure(metrics.map(|m| m.recall_at_5_fpr)),
-            figure(metrics.and_then(|m| m.pixel_auroc)),
-            figure(metrics.and_then(|m| m.aupro)),
-        ]
-    };
-    Table {
-        header: header.map(String::from).to_vec(),
-        rows: evaluation.classes.iter().map(row).collect(),
+impl Table {
+    /// Each class of defects against all good images.
+    pub fn of_classes(classes: &[ClassResult]) -> Self {
+        let header = [
+            "class",
+            "images",
+            "called defective",
+            "image AUROC",
+            "recall at 5 % f. a.",
+            "pixel AUROC",
+            "AUPRO",
+        ];
+        let figure = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.4}"));
+        let row = |class: &ClassResult| {
+            let metrics = class.metrics.as_ref();
+            vec![
+                class.class.clone(),
+                class.images.to_string(),
+                class.called_defective.map_or("-".into(), |n| n.to_string()),
+                figure(metrics.map(|m| m.image_auroc)),
+                figure(metrics.map(|m| m.recall_at_5_fpr)),
+                figure(metrics.and_then(|m| m.pixel_auroc)),
+                figure(metrics.and_then(|m| m.aupro)),
+            ]
+        };
+        Self {
+            header: header.map(String::from).to_vec(),
+            rows: classes.iter().map(row).collect(),
+        }
     }
 }
 
