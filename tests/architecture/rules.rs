@@ -53,7 +53,7 @@ impl House {
             ));
         }
         let mut module = module_path(path);
-        let test_file = module.last().is_some_and(|name| name == "tests");
+        let test_file = module.iter().any(|name| name == "tests");
         // main.rs and lib.rs stand above all floors: the program and the crate's root.
         let top = module.first().cloned().unwrap_or_default();
         if !top.is_empty() && !self.floors.contains_key(&top) {
