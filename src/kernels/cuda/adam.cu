@@ -1,0 +1,23 @@
+// The optimizer's entries; arguments and launch shapes are in adam.h.
+#include "adam.h"
+
+using namespace fastflow;
+
+FASTFLOW_ENTRY sum_squares_f32(int size, const float* values, double* partial) {
+    sum_squares(here(), size, values, partial);
+}
+
+FASTFLOW_ENTRY decide_f64(int parts, double images, double clip, const double* squares, const double* loss,
+                                      double* control) {
+    decide(here(), parts, images, clip, squares, loss, control);
+}
+
+FASTFLOW_ENTRY adam_moments_f32(AdamStep s, const double* control, const float* gradient,
+                                            const float* parameter, float* moments) {
+    adam_moments(here(), s, control, gradient, parameter, moments);
+}
+
+FASTFLOW_ENTRY adam_update_f32(AdamStep s, const double* control, const float* moments,
+                                           float* parameter) {
+    adam_update(here(), s, control, moments, parameter);
+}

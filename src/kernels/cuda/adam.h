@@ -1,0 +1,67 @@
+// The optimizer's step without the host in between: the arithmetic of src/training/device.rs. Whether a step is
+// taken, and how far, is decided on the device.
+#pragma once
+
+#include "number.h"
+
+namespace fastflow {
+
+// partial[block] = the block's part of the sum of squares. Shared: a double a thread.
+FASTFLOW_FN void sum_squares(const Here& here, int size, const float* values, double* partial) {
+    double sum = 0.0;
+    for (long long i = here.index(); i < size; i += here.all()) sum += static_cast<double>(values[i]) * values[i];
+    sum = block_sum(here, sum);
+    if (here.thread == 0) partial[here.block] = sum;
+}
+
+// What a step is decided by, kept on the device and read back now and then.
+enum Control { FACTOR = 0, LOSS_SUM = 1, NORM_SUM = 2, STEPS = 3, REFUSED = 4, LAST_LOSS = 5, LAST_NORM = 6, CONTROLS = 7 };
+
+// control[FACTOR]: what the gradients, sums over `images`, are to be multiplied by; NaN refuses the step, for a loss
+// or norm that is not finite, and every step after it. One block. Shared: a double a thread.
+FASTFLOW_FN void decide(const Here& here, int parts, double images, double clip, const double* squares,
+                        const double* loss, double* control) {
+    double sum = 0.0;
+    for (int i = here.thread; i < parts; i += here.threads) sum += squares[i];
+    const double norm = sqrt(block_sum(here, sum)) / images;
+    if (here.thread > 0) return;
+    if (control[REFUSED] > 0.0) return;
+    control[LAST_LOSS] = *loss;
+    control[LAST_NORM] = norm;
+    // Infinities and NaN give NaN.
+    if ((*loss - *loss) + (norm - norm) != 0.0) {
+        control[REFUSED] = 1.0;
+        control[FACTOR] = static_cast<double>(NAN);
+        return;
+    }
+    control[FACTOR] = (clip > 0.0 && norm > clip ? clip / norm : 1.0) / images;
+    control[LOSS_SUM] += *loss;
+    control[NORM_SUM] += norm;
+    control[STEPS] += 1.0;
+}
+
+struct AdamStep {
+    int size;
+    float beta1, beta2, decay, rate, inverse2, epsilon;
+};
+
+// moments: first[size], second[size].
+FASTFLOW_FN void adam_moments(const Here& here, const AdamStep& s, const double* control, const float* gradient,
+                              const float* parameter, float* moments) {
+    const float factor = static_cast<float>(control[FACTOR]);
+    if (factor != factor) return;
+    for (long long i = here.index(); i < s.size; i += here.all()) {
+        const float g = gradient[i] * factor + s.decay * parameter[i];
+        moments[i] = s.beta1 * moments[i] + (1.0f - s.beta1) * g;
+        moments[s.size + i] = s.beta2 * moments[s.size + i] + (1.0f - s.beta2) * g * g;
+    }
+}
+
+FASTFLOW_FN void adam_update(const Here& here, const AdamStep& s, const double* control, const float* moments,
+                             float* parameter) {
+    if (control[REFUSED] > 0.0) return;
+    for (long long i = here.index(); i < s.size; i += here.all())
+        parameter[i] -= s.rate * moments[i] / (sqrtf(moments[s.size + i]) * s.inverse2 + s.epsilon);
+}
+
+}  // namespace fastflow

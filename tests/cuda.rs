@@ -1,0 +1,8 @@
+//! The CUDA side: its arithmetic in host C++ against the CPU side, everywhere, and the same ops on a GPU where
+//! the build has CUDA and the machine a GPU.
+#![allow(clippy::unwrap_used)]
+
+#[path = "cuda/host.rs"]
+mod host;
+#[path = "cuda/kernels.rs"]
+mod kernels;
