@@ -93,9 +93,33 @@ pub enum Error {
     /// A value that no command can work with.
     #[error("{0}")]
     Invalid(String),
+    /// A GPU has no memory left.
+    #[error(
+        "the GPU has no memory left ({0}); give a smaller --batch, close other programs that use it, or use --device cpu"
+    )]
+    GpuMemory(String),
     /// The tensor library failed.
     #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
+}
+
+/// What CUDA, cuBLAS and cuDNN call it when an allocation fails.
+const OUT_OF_MEMORY: [&str; 3] = [
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+];
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string();
+        match OUT_OF_MEMORY.iter().find(|name| text.contains(**name)) {
+            // Said once, however often it was wrapped.
+            Some(_) if text.contains("no memory left") => Self::Invalid(text),
+            Some(name) => Self::GpuMemory((*name).to_string()),
+            None => Self::Candle(error),
+        }
+    }
 }
 
 impl Error {

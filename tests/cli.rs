@@ -707,7 +707,16 @@ fn bad_settings_are_named() {
         refuse(&args, words);
     };
     with(&["--learning-rate", "nan"], &["learning rate"]);
-    with(&["--device", "cuda:0"], &["cuda"]);
+    if cfg!(not(feature = "cuda")) {
+        with(
+            &["--device", "cuda:0"],
+            &["built without CUDA", "--features cuda", "--device cpu"],
+        );
+    }
+    with(
+        &["--device", "cpu", "--tf32"],
+        &["--tf32", "--device cuda:N"],
+    );
     with(
         &["--device", "gpu"],
         &["--device gpu", "auto, cpu or cuda:N"],

@@ -2,6 +2,8 @@
 //! the build has CUDA and the machine a GPU.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cuda/device.rs"]
+mod device;
 #[path = "cuda/host.rs"]
 mod host;
 #[path = "cuda/kernels.rs"]

@@ -8,7 +8,7 @@ use candle_fastflow::{
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
     flow::{Activations, FastFlow, FeatureNorm, FlowConfig},
-    training::{Adam, AdamConfig, batch_gradients},
+    training::{Adam, AdamConfig, DeviceAdam, DeviceFeatures, batch_gradients, device_step},
 };
 use serde::Serialize;
 
@@ -144,18 +144,31 @@ fn time_training(
     const STEPS: usize = 4;
     let store = store(features, batch)?;
     let records: Vec<usize> = (0..batch).collect();
-    let mut adam = Adam::new(flow.parameters(), AdamConfig::default())?;
-    let mut times = Vec::new();
-    for step in 0..STEPS {
-        let (ms, ()) = timed(device, || {
-            let gradients = batch_gradients(flow, &store, &records, device)?;
-            adam.step(&gradients.values, 1.0 / batch as f32)
-        })?;
-        if step > 0 {
-            times.push(ms);
-        }
+    if !device.is_cpu() {
+        let mut adam = DeviceAdam::new(flow.parameters(), AdamConfig::default(), device)?;
+        let features = DeviceFeatures::new(&store, device)?;
+        return steps(10 * STEPS, device, || {
+            device_step(flow, &mut adam, &features, &records, None)
+        });
     }
-    Ok(median(times))
+    let mut adam = Adam::new(flow.parameters(), AdamConfig::default())?;
+    steps(STEPS, device, || {
+        let gradients = batch_gradients(flow, &store, &records, device)?;
+        adam.step(&gradients.values, 1.0 / batch as f32)
+    })
+}
+
+/// The median of `count` steps, the first ones not counted.
+fn steps(
+    count: usize,
+    device: &Device,
+    mut step: impl FnMut() -> candle_fastflow::Result<()>,
+) -> anyhow::Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        times.push(timed(device, &mut step)?.0);
+    }
+    Ok(median(times.split_off(count / 4)))
 }
 
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {

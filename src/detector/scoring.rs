@@ -104,16 +104,21 @@ impl Scoring {
         }
     }
 
-    /// Both maps of one image from its latents (batch 1).
+    /// Both maps of one image from its latents (batch 1), on the CPU: they are small, and what follows is.
     ///
     /// # Errors
     /// When the tensor library fails.
     pub fn native_maps(&self, latents: &[Latent]) -> Result<NativeMaps> {
-        let image = scale_maps(latents, self.image_map)?;
+        let maps = |kind| -> Result<Vec<Tensor>> {
+            let maps = scale_maps(latents, kind)?.into_iter();
+            maps.map(|map| Ok(map.to_device(&candle_core::Device::Cpu)?))
+                .collect()
+        };
+        let image = maps(self.image_map)?;
         let pixel = if self.pixel_map == self.image_map {
             image.clone()
         } else {
-            scale_maps(latents, self.pixel_map)?
+            maps(self.pixel_map)?
         };
         Ok(NativeMaps { image, pixel })
     }

@@ -85,6 +85,23 @@ impl FeatureStore {
         Ok(batch)
     }
 
+    /// All maps on `device`, one `[N, C, H, W]` tensor a scale, in the order of the records.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn on_device(&self, device: &Device) -> Result<Vec<Tensor>> {
+        /// Records that are copied at a time: the host holds each only once more.
+        const CHUNK: usize = 64;
+        let records: Vec<usize> = (0..self.len).collect();
+        let mut all: Vec<Vec<Tensor>> = vec![Vec::new(); self.shapes.len()];
+        for chunk in records.chunks(CHUNK) {
+            for (maps, map) in all.iter_mut().zip(self.batch(chunk, device)?) {
+                maps.push(map);
+            }
+        }
+        all.iter().map(|maps| Ok(Tensor::cat(maps, 0)?)).collect()
+    }
+
     /// Mean and standard deviation of every channel of every scale, over images and positions.
     pub fn channel_statistics(&self) -> Vec<ChannelStatistics> {
         let record = record_len(&self.shapes);

@@ -85,6 +85,14 @@ impl Chain {
         Ok(all)
     }
 
+    /// Where its tensors are.
+    pub(super) fn device(&self) -> Device {
+        let first = self.steps.first();
+        first.map_or(Device::Cpu, |step| {
+            step.parameters.global_scale.device().clone()
+        })
+    }
+
     /// Everything it trains, by name.
     pub(super) fn variables(&self, scale: usize) -> Vec<(String, Var)> {
         let norm = self.norm.variables().into_iter();
@@ -144,13 +152,13 @@ impl Chain {
         self.norm.inverse(&x)
     }
 
-    /// The summed negative log-likelihood of a batch, and the gradients of [`Self::variables`] by name.
+    /// The summed negative log-likelihood of a batch (an f64 scalar), and the gradients of [`Self::variables`] by name.
     pub(super) fn loss_and_gradients(
         &self,
         scale: usize,
         features: &Tensor,
         activations: Activations,
-    ) -> Result<(f64, Vec<(String, Tensor)>)> {
+    ) -> Result<(Tensor, Vec<(String, Tensor)>)> {
         let mut z = self.norm.forward(features)?;
         let mut log_det = self.log_scale()?;
         let mut kept = Vec::new();
@@ -163,7 +171,7 @@ impl Chain {
             }
         }
         let latent = Latent { z, log_det };
-        let loss = latent.nll()?.sum_all()?.to_scalar::<f64>()?;
+        let loss = latent.nll()?.sum_all()?;
         // The gradient of 0.5 z^2 is z.
         let mut gradient = latent.z.clone();
         let mut output = latent.z;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Latent;
 use crate::Result;
-use crate::kernels::map;
+use crate::kernels::map::{self, ScaleMap, Statistic};
 
 /// How latents become a map; higher is more anomalous in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,9 +41,16 @@ pub fn anomaly_map(
     kind: MapKind,
     (height, width): (usize, usize),
 ) -> Result<Tensor> {
-    let maps: Vec<Tensor> = scale_maps(latents, kind)?
-        .iter()
-        .map(|map| map::upsample_bilinear(map, height, width))
-        .collect::<Result<_>>()?;
-    map::weighted_mean(&maps, &vec![1.0; maps.len()])
+    let statistic = match kind {
+        MapKind::Nll => Statistic::Nll,
+        MapKind::Exp => Statistic::Exponential,
+        MapKind::Prob => Statistic::Probability,
+    };
+    let scale = |latent| ScaleMap {
+        z: latent,
+        shift: 0.0,
+        factor: 1.0 / latents.len() as f32,
+    };
+    let scales: Vec<ScaleMap> = latents.iter().map(|latent| scale(&latent.z)).collect();
+    map::anomaly_map(&scales, statistic, (height, width))
 }

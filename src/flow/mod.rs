@@ -172,6 +172,12 @@ impl FastFlow {
         &self.shapes
     }
 
+    /// Where its tensors are.
+    pub fn device(&self) -> Device {
+        let first = self.chains.first().map(Chain::device);
+        first.unwrap_or(Device::Cpu)
+    }
+
     /// What it was built from.
     pub fn config(&self) -> &FlowConfig {
         &self.config
@@ -228,17 +234,26 @@ impl FastFlow {
     /// # Errors
     /// When the maps have other shapes than [`Self::shapes`].
     pub fn loss_and_gradients(&self, features: &[Tensor]) -> Result<(f64, Vec<Tensor>)> {
+        let (loss, gradients) = self.device_loss_and_gradients(features)?;
+        Ok((loss.to_scalar::<f64>()?, gradients))
+    }
+
+    /// [`Self::loss_and_gradients`] with the loss as an f64 scalar on the features' device, which is not waited for.
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Self::shapes`].
+    pub fn device_loss_and_gradients(&self, features: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         self.expect_features(features)?;
-        let mut loss = 0.0;
+        let mut losses = Vec::with_capacity(self.chains.len());
         let mut gradients = Vec::new();
         for (scale, (chain, map)) in self.chains.iter().zip(features).enumerate() {
             let (scale_loss, named) = chain.loss_and_gradients(scale, map, self.activations)?;
-            loss += scale_loss;
+            losses.push(scale_loss);
             gradients.extend(named);
         }
         gradients.sort_by(|a, b| a.0.cmp(&b.0));
         Ok((
-            loss,
+            Tensor::stack(&losses, 0)?.sum_all()?,
             gradients.into_iter().map(|(_, tensor)| tensor).collect(),
         ))
     }

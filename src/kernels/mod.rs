@@ -2,9 +2,13 @@
 
 #![allow(unsafe_code)] // SIMD and buffers shared by threads; every block says why it is sound
 
+pub mod adam;
 pub mod attention;
 pub mod conv;
 pub mod coupling;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub mod device;
 mod elementary;
 mod gemm;
 mod grid;

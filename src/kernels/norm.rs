@@ -1,5 +1,8 @@
 //! Feature norms before a flow: LayerNorm over channels, rows and columns, and per-channel standardising.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, Layout, Result as CandleResult, Shape, Tensor,
 };
@@ -95,6 +98,16 @@ impl CustomOp1 for LayerNorm {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let y = cuda::layer_norm(x, layout, self.eps)?;
+        Ok((y, layout.shape().clone()))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> CandleResult<Option<Tensor>> {
         let dx = layer_norm_backward(x, dy, self.eps).map_err(candle_core::Error::wrap)?;
         Ok(Some(dx))
@@ -134,6 +147,18 @@ impl CustomOp2 for LayerNormBackward {
         }
         Ok((CpuStorage::F32(dx), layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        layout: &Layout,
+        dy: &candle_core::CudaStorage,
+        dy_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let dx = cuda::layer_norm_backward(x, layout, dy, dy_layout, self.eps)?;
+        Ok((dx, layout.shape().clone()))
+    }
 }
 
 struct Standardise;
@@ -164,6 +189,18 @@ impl CustomOp2 for Standardise {
             shift_scale(y, x, mean[channel], 1.0 / std[channel]);
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        layout: &Layout,
+        statistics: &candle_core::CudaStorage,
+        statistics_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let y = cuda::standardise(x, layout, statistics, statistics_layout)?;
+        Ok((y, layout.shape().clone()))
     }
 
     fn bwd(

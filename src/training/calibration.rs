@@ -90,7 +90,7 @@ pub(super) fn native_maps(
     scoring: &Scoring,
     store: &FeatureStore,
 ) -> Result<Vec<NativeMaps>> {
-    let device = &candle_core::Device::Cpu;
+    let device = &flow.device();
     (0..store.len())
         .into_par_iter()
         .map(|i| scoring.native_maps(&flow.forward(&store.batch(&[i], device)?)?))

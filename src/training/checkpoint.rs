@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Adam, EpochRecord, stop::Best};
+use super::{EpochRecord, stop::Best};
 use crate::{
     Error, Result,
     detector::{read_tensors, write_tensors},
@@ -41,15 +41,15 @@ pub(super) struct Position {
     pub best: Option<Best>,
 }
 
-/// `best` are the flow's tensors after the epoch `position.best`.
+/// `best` are the flow's tensors after the epoch `position.best`, `moments` the optimizer's.
 pub(super) fn save(
     path: &Path,
     position: &Position,
     flow: &FastFlow,
     best: &BTreeMap<String, Tensor>,
-    adam: &Adam,
+    moments: BTreeMap<String, Tensor>,
 ) -> Result<()> {
-    let mut tensors = adam.state()?;
+    let mut tensors = moments;
     for (name, tensor) in best {
         tensors.insert(format!("{BEST_PREFIX}{name}"), tensor.clone());
     }

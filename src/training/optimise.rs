@@ -8,15 +8,20 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 
 use super::{
-    Adam, AdamConfig, EpochRecord, Gradients, Progress, TrainConfig, batch_gradients,
+    AdamConfig, DeviceFeatures, EpochRecord, Gradients, Progress, TrainConfig, batch_gradients,
     checkpoint::{self, Checkpoint, Position},
+    device_step,
     gradients::per_value,
+    learner::Learner,
     mean_nll,
     order::epoch_order,
     run::RunFolder,
     stop::{Best, Judge},
 };
 use crate::{Error, Result, features::FeatureStore, flow::FastFlow};
+
+/// On a GPU the loss is read back after so many steps.
+const READ_EVERY: usize = 20;
 
 /// One run's fixed surroundings.
 pub(super) struct Optimisation<'a> {
@@ -31,7 +36,7 @@ pub(super) struct Optimisation<'a> {
 /// What changes from step to step.
 struct State {
     flow: FastFlow,
-    adam: Adam,
+    learner: Learner,
     position: Position,
     /// Copies of the flow's tensors after the best epoch; empty without a stopping rule.
     best: BTreeMap<String, Tensor>,
@@ -90,10 +95,11 @@ impl Optimisation<'_> {
     ) -> Result<Fitted> {
         let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
         let mut state = self.start(flow, checkpoint)?;
+        let resident = self.resident(&state, store, progress)?;
         while state.position.epoch < self.config.epochs && !self.is_over(&state.position) {
             let epoch = state.position.epoch;
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
-            self.run_epoch(&mut state, store, &order, progress)?;
+            self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)?;
             let record = self.end_epoch(&mut state, store, held_out, order.len())?;
             let record = self.judge(&mut state, record, judge)?;
             self.folder.event("epoch", &record)?;
@@ -104,6 +110,25 @@ impl Optimisation<'_> {
         self.folder
             .event("end", &json!({ "epochs": state.position.epoch }))?;
         self.finish(state)
+    }
+
+    /// The training set on a GPU, where that is what trains.
+    fn resident<'a>(
+        &self,
+        state: &State,
+        store: &'a FeatureStore,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<DeviceFeatures<'a>>> {
+        let Learner::Device(_) = state.learner else {
+            return Ok(None);
+        };
+        let features = DeviceFeatures::new(store, self.device)?;
+        if !features.is_resident() {
+            progress.note(
+                "the features do not fit the GPU's memory: batches are copied there one by one",
+            );
+        }
+        Ok(Some(features))
     }
 
     fn is_over(&self, position: &Position) -> bool {
@@ -180,7 +205,7 @@ impl Optimisation<'_> {
                 (flow, best, Some((position, adam)))
             }
         };
-        let mut adam = Adam::new(flow.parameters(), adam_config)?;
+        let mut learner = Learner::new(&flow, adam_config, self.device)?;
         let position = match restored {
             None => {
                 self.folder.event("start", self.config)?;
@@ -191,7 +216,7 @@ impl Optimisation<'_> {
                 }
             }
             Some((position, moments)) => {
-                adam.restore(&moments, position.optimizer_steps)?;
+                learner.restore(&moments, position.optimizer_steps)?;
                 let at = json!({ "epoch": position.epoch, "step": position.step });
                 self.folder.event("resume", &at)?;
                 position
@@ -199,7 +224,7 @@ impl Optimisation<'_> {
         };
         Ok(State {
             flow,
-            adam,
+            learner,
             position,
             best,
             saved: Instant::now(),
@@ -210,6 +235,7 @@ impl Optimisation<'_> {
         &self,
         state: &mut State,
         store: &FeatureStore,
+        resident: Option<&DeviceFeatures<'_>>,
         order: &[usize],
         progress: &mut dyn Progress,
     ) -> Result<()> {
@@ -218,22 +244,36 @@ impl Optimisation<'_> {
         while state.position.step < batches.len() {
             let started = Instant::now();
             let batch = batches[state.position.step];
-            let gradients = batch_gradients(&state.flow, store, batch, self.device)?;
-            let factor = self.config.schedule.factor(state.adam.steps(), steps);
+            let factor = self.config.schedule.factor(state.learner.steps(), steps);
             let rate = self.config.learning_rate * factor;
-            state.adam.set_learning_rate(rate);
-            self.apply(state, gradients, batch.len())?;
-            state.position.seconds += started.elapsed().as_secs_f64();
+            state.learner.set_learning_rate(rate);
+            match (&mut state.learner, resident) {
+                (Learner::Device(adam), Some(features)) => {
+                    device_step(
+                        &state.flow,
+                        adam,
+                        features,
+                        batch,
+                        self.config.gradient_clip,
+                    )?;
+                }
+                _ => {
+                    let gradients = batch_gradients(&state.flow, store, batch, self.device)?;
+                    self.apply(state, gradients, batch.len())?;
+                }
+            }
             state.position.step += 1;
-            let seen = (state.position.step * self.config.batch).min(order.len());
-            progress.step(
-                state.position.epoch + 1,
-                self.config.epochs,
-                state.position.step,
-                batches.len(),
-                state.position.loss / seen as f64,
-            );
-            if progress.interrupted() {
+            let looked = self.look(state, state.position.step == batches.len())?;
+            state.position.seconds += started.elapsed().as_secs_f64();
+            if looked {
+                self.tell(state, batches.len(), order.len(), progress);
+            }
+            let stop = progress.interrupted();
+            let save = stop || state.saved.elapsed() >= self.config.checkpoint_every;
+            if save {
+                self.look(state, true)?;
+            }
+            if stop {
                 let path = self.save(state)?;
                 return Err(Error::Training(format!(
                     "interrupted in epoch {} of {}; the state is in {}, go on with --resume",
@@ -242,34 +282,67 @@ impl Optimisation<'_> {
                     path.display()
                 )));
             }
-            if state.saved.elapsed() >= self.config.checkpoint_every {
+            if save {
                 self.save(state)?;
             }
         }
         Ok(())
     }
 
-    /// One step of the optimizer, unless loss or gradient is not finite.
+    fn tell(&self, state: &State, steps: usize, images: usize, progress: &mut dyn Progress) {
+        let position = &state.position;
+        let seen = (position.step * self.config.batch).min(images);
+        let (epoch, loss) = (position.epoch + 1, position.loss / seen as f64);
+        progress.step(epoch, self.config.epochs, position.step, steps, loss);
+    }
+
+    /// Brings the position's sums up to date, on a GPU only now and then or when they `must` be; whether they are.
+    fn look(&self, state: &mut State, must: bool) -> Result<bool> {
+        let Learner::Device(adam) = &mut state.learner else {
+            return Ok(true);
+        };
+        if !must && !state.position.step.is_multiple_of(READ_EVERY) {
+            return Ok(false);
+        }
+        let queued = adam.steps();
+        let progressed = adam.progressed()?;
+        // Steps that were refused did not happen.
+        state.position.step -= (queued - adam.steps()) as usize;
+        state.position.loss += progressed.loss;
+        state.position.gradient_norm += progressed.gradient_norm;
+        match progressed.refused {
+            None => Ok(true),
+            Some((loss, norm)) => {
+                Err(self.diverged(state, loss / self.config.batch as f64, norm)?)
+            }
+        }
+    }
+
+    /// Saves the last good state and says what went wrong.
+    fn diverged(&self, state: &mut State, loss: f64, norm: f64) -> Result<Error> {
+        let path = self.save(state)?;
+        Ok(Error::Training(format!(
+            "the loss became {loss} (gradient norm {norm}) in epoch {}, step {}; the last good state is in {}; \
+             try a smaller --learning-rate or a --gradient-clip",
+            state.position.epoch + 1,
+            state.position.step + 1,
+            path.display()
+        )))
+    }
+
+    /// One step of the CPU's optimizer, unless loss or gradient is not finite.
     fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<()> {
         let norm = gradients.norm() / images as f64;
         if !gradients.loss.is_finite() || !norm.is_finite() {
-            let path = self.save(state)?;
-            return Err(Error::Training(format!(
-                "the loss became {} (gradient norm {norm}) in epoch {}, step {}; the last good state is in {}; \
-                 try a smaller --learning-rate or a --gradient-clip",
-                gradients.loss / images as f64,
-                state.position.epoch + 1,
-                state.position.step + 1,
-                path.display()
-            )));
+            return Err(self.diverged(state, gradients.loss / images as f64, norm)?);
         }
         let clip = match self.config.gradient_clip {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
         };
-        state
-            .adam
-            .step(&gradients.values, (clip / images as f64) as f32)?;
+        if let Learner::Host(adam) = &mut state.learner {
+            adam.step(&gradients.values, (clip / images as f64) as f32)?;
+        }
         state.position.loss += gradients.loss;
         state.position.gradient_norm += norm;
         Ok(())
@@ -307,14 +380,9 @@ impl Optimisation<'_> {
 
     fn save(&self, state: &mut State) -> Result<PathBuf> {
         let path = self.folder.checkpoint();
-        state.position.optimizer_steps = state.adam.steps();
-        checkpoint::save(
-            &path,
-            &state.position,
-            &state.flow,
-            &state.best,
-            &state.adam,
-        )?;
+        state.position.optimizer_steps = state.learner.steps();
+        let moments = state.learner.state()?;
+        checkpoint::save(&path, &state.position, &state.flow, &state.best, moments)?;
         state.saved = Instant::now();
         let at = json!({ "epoch": state.position.epoch, "step": state.position.step });
         self.folder.event("checkpoint", &at)?;

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 
 /// Sizes of input `[batch, in_channels, in_h, in_w]`, weight `[out_channels, in_channels, kernel_h,
 /// kernel_w]` and output `[batch, out_channels, out_h, out_w]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub(crate) batch: usize,
     pub(crate) in_channels: usize,

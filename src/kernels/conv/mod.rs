@@ -5,8 +5,14 @@
 //! an image's result does not depend on the batch around it.
 
 mod backward;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 mod forward;
 mod geometry;
+#[cfg(all(feature = "cuda", not(feature = "cudnn")))]
+mod patched;
 mod patches;
 mod pool;
 mod prepared;
@@ -37,8 +43,8 @@ pub struct ConvGradients {
 /// Convolves `x [B, C, H, W]` with `w [O, C, kh, kw]` and adds `b [O]`; differentiable.
 ///
 /// The images of `x` should each be contiguous (their distance is free, so channels narrowed off the
-/// front cost no copy). An `x` that no variable stands behind gets no gradient. Tensors that are not
-/// f32 on the CPU go through candle's own convolution.
+/// front cost no copy). An `x` that no variable stands behind gets no gradient. On a GPU only what no
+/// variable stands behind goes through our kernels; that, and other types, through candle's convolution.
 ///
 /// # Errors
 /// If the shapes do not fit together.
@@ -51,6 +57,15 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
     check_channels("bias", b, geometry.out_channels)?;
+    #[cfg(feature = "cuda")]
+    if cuda::is_ours(x)
+        && ![Some(x), Some(w), b]
+            .into_iter()
+            .flatten()
+            .any(Tensor::track_op)
+    {
+        return cuda::convolve(&geometry, x, w, b, None, false);
+    }
     if !is_ours(x) {
         return plain(x, w, b, stride, padding);
     }
@@ -77,6 +92,10 @@ pub fn conv2d_fused(
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
     check_channels("bias", b, geometry.out_channels)?;
+    #[cfg(feature = "cuda")]
+    if cuda::is_ours(x) {
+        return cuda::convolve(&geometry, x, w, b, residual, relu);
+    }
     if !is_ours(x) {
         let y = plain(x, w, b, stride, padding)?;
         let y = residual.map_or(Ok(y.clone()), |residual| y + residual)?;
@@ -91,10 +110,10 @@ pub fn conv2d_fused(
 /// The backward of [`conv2d_fused`]: gradients for the output's gradient `dy`.
 ///
 /// `relu_output` is the fused ReLU's output; where it is 0, `dy` is taken as 0. `want_input` false
-/// spares the input's gradient. f32 on the CPU only.
+/// spares the input's gradient. f32 only.
 ///
 /// # Errors
-/// If the shapes do not fit together, or a tensor is not f32 on the CPU.
+/// If the shapes do not fit together, or a tensor is not f32.
 pub fn conv2d_backward(
     x: &Tensor,
     w: &Tensor,
@@ -107,6 +126,14 @@ pub fn conv2d_backward(
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
     check_shape("gradient", dy, geometry.out_shape().into())?;
     let (x, w, dy) = (batch_strided(x)?, w.contiguous()?, batch_strided(dy)?);
+    #[cfg(feature = "cuda")]
+    if cuda::is_ours(&x) {
+        let output = relu_output.map(batch_strided).transpose()?;
+        if let Some(output) = &output {
+            check_shape("ReLU output", output, geometry.out_shape().into())?;
+        }
+        return cuda::gradients(&geometry, &x, &w, &dy, output.as_ref(), want_input);
+    }
     let (host_x, host_w, host_dy) = (Host::open(&x), Host::open(&w), Host::open(&dy));
     let output = relu_output.map(batch_strided).transpose()?;
     if let Some(output) = &output {

@@ -23,6 +23,10 @@ pub fn max_pool_3x3_s2_p1(x: &Tensor) -> Result<Tensor> {
         });
     }
     let (out_h, out_w) = (height.div_ceil(2), width.div_ceil(2));
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return super::cuda::max_pool(x);
+    }
     if !x.device().is_cpu() {
         // Shifted so that no value is below the padding's zeros.
         let low = x.min_all()?.to_scalar::<f32>()?;

@@ -82,6 +82,17 @@ impl InplaceOp2 for Accumulate {
         });
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        sum: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        term: &candle_core::CudaStorage,
+        term_layout: &Layout,
+    ) -> CandleResult<()> {
+        super::cuda::accumulate(sum, layout, (term, term_layout))
+    }
 }
 
 /// Gradients of [`super::forward()`] at the same inputs, given those of its outputs.
@@ -113,7 +124,8 @@ pub fn backward(
         affine: pack_affine(scale, offset, sizes.channels)?,
         dlog_det: match dlog_det {
             LogDetGradient::Constant(value) => LogDet::Constant(value),
-            LogDetGradient::Map(map) => LogDet::Map(batch_strided(map)?),
+            LogDetGradient::Map(map) if map.device().is_cpu() => LogDet::Map(batch_strided(map)?),
+            LogDetGradient::Map(map) => LogDet::Map(map.contiguous()?),
         },
     };
     let packed =
@@ -185,6 +197,33 @@ impl CustomOp3 for Backward {
         let packed = self.run(&inputs).map_err(candle_core::Error::wrap)?;
         let len = packed.len();
         Ok((CpuStorage::F32(packed), Shape::from(len)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        x_layout: &Layout,
+        a: &candle_core::CudaStorage,
+        a_layout: &Layout,
+        dy: &candle_core::CudaStorage,
+        dy_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let packed = super::cuda::backward(
+            &self.sizes,
+            self.clamp,
+            &self.permutation,
+            &self.affine,
+            match &self.dlog_det {
+                LogDet::Constant(value) => super::cuda::LogDet::Constant(*value),
+                LogDet::Map(map) => super::cuda::LogDet::Map(map),
+            },
+            (x, x_layout),
+            (a, a_layout),
+            (dy, dy_layout),
+        )?;
+        let (x, a, affine) = self.lengths();
+        Ok((packed, Shape::from(x + a + affine)))
     }
 }
 

@@ -82,6 +82,28 @@ impl CustomOp3 for Coupling {
         Ok((CpuStorage::F32(packed), Shape::from(len)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        x_layout: &Layout,
+        a: &candle_core::CudaStorage,
+        a_layout: &Layout,
+        affine: &candle_core::CudaStorage,
+        affine_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let packed = super::cuda::forward(
+            &self.sizes,
+            self.clamp,
+            &self.permutation,
+            (x, x_layout),
+            (a, a_layout),
+            (affine, affine_layout),
+        )?;
+        let len = self.sizes.batch * (self.sizes.image() + self.sizes.positions());
+        Ok((packed, Shape::from(len)))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,

@@ -74,6 +74,19 @@ impl CustomOp2 for UndoAffine {
         });
         Ok((CpuStorage::F32(u), layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        y: &candle_core::CudaStorage,
+        layout: &Layout,
+        affine: &candle_core::CudaStorage,
+        affine_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let affine = (affine, affine_layout);
+        let u = super::cuda::undo_affine(&self.sizes, &self.permutation, (y, layout), affine)?;
+        Ok((u, layout.shape().clone()))
+    }
 }
 
 struct Uncouple {
@@ -118,6 +131,18 @@ impl CustomOp2 for Uncouple {
             }
         });
         Ok((CpuStorage::F32(x), layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        u: &candle_core::CudaStorage,
+        layout: &Layout,
+        a: &candle_core::CudaStorage,
+        a_layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let x = super::cuda::uncouple(&self.sizes, self.clamp, (u, layout), (a, a_layout))?;
+        Ok((x, layout.shape().clone()))
     }
 }
 

@@ -10,6 +10,8 @@
 //! ```
 
 mod backward;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod forward;
 mod inverse;
 mod permutation;

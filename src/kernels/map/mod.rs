@@ -1,9 +1,13 @@
 //! From latents to anomaly maps.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod positions;
+mod score;
 mod upsample;
 
 pub use positions::{negative_log_likelihood, probability};
+pub use score::image_scores;
 pub use upsample::upsample_bilinear;
 
 use candle_core::Tensor;
@@ -18,21 +22,68 @@ pub fn exponential(nll: &Tensor) -> Result<Tensor> {
     Ok(nll.neg()?.exp()?.neg()?)
 }
 
-/// `sum_i weights[i] maps[i] / sum_i weights[i]`.
+/// A statistic over the channels at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)] // as map.h numbers them
+pub enum Statistic {
+    /// [`negative_log_likelihood`].
+    Nll = 0,
+    /// [`exponential`] of it.
+    Exponential = 1,
+    /// [`probability`].
+    Probability = 2,
+}
+
+impl Statistic {
+    /// Of `z [B, C, H, W]`: `[B, H, W]`.
+    ///
+    /// # Errors
+    /// When `z` has another shape or type.
+    pub fn of(self, z: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Nll => negative_log_likelihood(z),
+            Self::Exponential => exponential(&negative_log_likelihood(z)?),
+            Self::Probability => probability(z),
+        }
+    }
+}
+
+/// One scale's part in [`anomaly_map`].
+#[derive(Debug, Clone, Copy)]
+pub struct ScaleMap<'a> {
+    /// Latents `[B, C, h, w]`.
+    pub z: &'a Tensor,
+    /// Taken off the scale's map first.
+    pub shift: f32,
+    /// Multiplies the rest.
+    pub factor: f32,
+}
+
+/// `sum_i factor_i (map_i - shift_i)` over the scales, where `map_i` is the statistic's map resampled to
+/// `(height, width)`: `[B, height, width]`. On a GPU this is one kernel.
 ///
 /// # Errors
-/// When there is no map, their shapes differ, or the weights are not one positive number a map.
-pub fn weighted_mean(maps: &[Tensor], weights: &[f64]) -> Result<Tensor> {
-    let total: f64 = weights.iter().sum();
-    if maps.is_empty() || maps.len() != weights.len() || !(total > 0.0 && total.is_finite()) {
-        return Err(Error::Invalid(format!(
-            "cannot average {} maps with the weights {weights:?}: give one positive weight a map",
-            maps.len()
-        )));
+/// When there is no scale, the size is zero, or shapes or types do not fit.
+pub fn anomaly_map(
+    scales: &[ScaleMap],
+    statistic: Statistic,
+    size: (usize, usize),
+) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if scales.iter().all(|scale| scale.z.device().is_cuda())
+        && let Some(map) = cuda::anomaly_map(scales, statistic, size)?
+    {
+        return Ok(map);
     }
-    let mut mean = (&maps[0] * (weights[0] / total))?;
-    for (map, weight) in maps.iter().zip(weights).skip(1) {
-        mean = (mean + (map * (weight / total))?)?;
+    let mut sum: Option<Tensor> = None;
+    for scale in scales {
+        let map = upsample_bilinear(&statistic.of(scale.z)?, size.0, size.1)?;
+        let shift = -f64::from(scale.shift) * f64::from(scale.factor);
+        let map = map.affine(f64::from(scale.factor), shift)?;
+        sum = Some(match sum {
+            Some(sum) => (sum + map)?,
+            None => map,
+        });
     }
-    Ok(mean)
+    sum.ok_or_else(|| Error::Invalid("an anomaly map needs at least one scale".into()))
 }

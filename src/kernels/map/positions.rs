@@ -19,7 +19,7 @@ const SPAN: usize = 1024;
 /// # Errors
 /// When `z` has another shape or type.
 pub fn negative_log_likelihood(z: &Tensor) -> Result<Tensor> {
-    apply(z, Statistic::Square)
+    apply(z, Term::Square)
 }
 
 /// `-mean_c exp(-0.5 z_c^2)` of `z [B, C, H, W]` -> `[B, H, W]`, between -1 and 0. Differentiable.
@@ -27,26 +27,26 @@ pub fn negative_log_likelihood(z: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `z` has another shape or type.
 pub fn probability(z: &Tensor) -> Result<Tensor> {
-    apply(z, Statistic::Density)
+    apply(z, Term::Density)
 }
 
-fn apply(z: &Tensor, statistic: Statistic) -> Result<Tensor> {
+fn apply(z: &Tensor, term: Term) -> Result<Tensor> {
     z.dims4()?;
     expect_f32("latents", z, z.dims())?;
-    Ok(batch_strided(z)?.apply_op1(statistic)?)
+    Ok(batch_strided(z)?.apply_op1(term)?)
 }
 
 #[derive(Clone, Copy)]
-enum Statistic {
+enum Term {
     Square,
     Density,
 }
 
-impl CustomOp1 for Statistic {
+impl CustomOp1 for Term {
     fn name(&self) -> &'static str {
         match self {
-            Statistic::Square => "map-nll",
-            Statistic::Density => "map-prob",
+            Term::Square => "map-nll",
+            Term::Density => "map-prob",
         }
     }
 
@@ -63,13 +63,13 @@ impl CustomOp1 for Statistic {
             for channel in z.image(span.image).chunks_exact(positions) {
                 let row = &channel[span.start..][..span.len];
                 match self {
-                    Statistic::Square => add_squares(map, row),
-                    Statistic::Density => add_densities(map, row),
+                    Term::Square => add_squares(map, row),
+                    Term::Density => add_densities(map, row),
                 }
             }
             let factor = match self {
-                Statistic::Square => 0.5,
-                Statistic::Density => -1.0,
+                Term::Square => 0.5,
+                Term::Density => -1.0,
             };
             for value in map {
                 *value *= factor / channels as f32;
@@ -78,11 +78,26 @@ impl CustomOp1 for Statistic {
         Ok((CpuStorage::F32(map), Shape::from((batch, height, width))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        z: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let statistic = match self {
+            Term::Square => super::Statistic::Nll,
+            Term::Density => super::Statistic::Probability,
+        };
+        let (batch, _, height, width) = layout.shape().dims4()?;
+        let map = super::cuda::position_map(z, layout, statistic)?;
+        Ok((map, Shape::from((batch, height, width))))
+    }
+
     fn bwd(&self, z: &Tensor, _: &Tensor, gradient: &Tensor) -> CandleResult<Option<Tensor>> {
         let channels = z.dim(1)? as f64;
         let slope = match self {
-            Statistic::Square => z.detach(),
-            Statistic::Density => (z.detach() * (z.detach().sqr()? * -0.5)?.exp()?)?,
+            Term::Square => z.detach(),
+            Term::Density => (z.detach() * (z.detach().sqr()? * -0.5)?.exp()?)?,
         };
         let gradient = (gradient.unsqueeze(1)? * (1.0 / channels))?;
         Ok(Some(slope.broadcast_mul(&gradient)?))

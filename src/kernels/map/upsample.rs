@@ -82,6 +82,17 @@ impl CustomOp1 for Upsample {
         Ok((CpuStorage::F32(output), Shape::from((batch, height, width))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        maps: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> CandleResult<(candle_core::CudaStorage, Shape)> {
+        let size = (self.rows.len(), self.columns.len());
+        let output = super::cuda::upsample(maps, layout, size)?;
+        Ok((output, Shape::from((layout.dims()[0], size.0, size.1))))
+    }
+
     fn bwd(&self, maps: &Tensor, _: &Tensor, gradient: &Tensor) -> CandleResult<Option<Tensor>> {
         let (batch, rows, columns) = maps.dims3()?;
         let values = gradient.flatten_all()?.to_vec1::<f32>()?;
