@@ -6,7 +6,7 @@ use super::{Dataset, Sample};
 use crate::{Result, imaging};
 
 impl Dataset {
-    /// Reads the headers of all test images and masks. [`super::check`] decodes them too.
+    /// Reads the headers of all test images and masks. [`super::check()`] decodes them too.
     ///
     /// # Errors
     /// As [`imaging::dimensions`], or [`crate::Error::Dataset`] when a mask has another size than its image;
