@@ -11,6 +11,10 @@ use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbIma
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/program.rs"]
+mod program;
+use program::{fastflow, generate, parsed, run, succeed, text, told};
+
 /// A small data set and a detector trained on it, made once for all tests.
 struct World {
     folder: TempDir,
@@ -26,34 +30,14 @@ impl World {
     }
 }
 
-fn fastflow(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastflow"));
-    command
-        .args(args)
-        .env_remove("RUST_LOG")
-        .env_remove("FASTFLOW_BACKBONES");
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    fastflow(args).output().unwrap()
-}
-
-fn succeed(args: &[&str]) -> String {
-    let output = run(args);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&succeed(args)).unwrap()
+    parsed(&succeed(args))
 }
 
 /// Fails with exit code 2, nothing on stdout, and one line of error holding every one of `words`.
 fn refuse(args: &[&str], words: &[&str]) {
     let output = run(args);
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = told(&output);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
     let lines: Vec<&str> = errors
         .lines()
@@ -69,10 +53,6 @@ fn refuse(args: &[&str], words: &[&str]) {
             "{args:?} should mention `{word}`: {errors}"
         );
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn train_args<'a>(data: &'a str, out: &'a str, epochs: &'a str) -> Vec<&'a str> {
@@ -96,17 +76,7 @@ fn world() -> &'static World {
             folder: tempfile::tempdir().unwrap(),
         };
         let (data, detector) = (world.data(), world.detector());
-        let counts = [
-            "--train",
-            "14",
-            "--good",
-            "4",
-            "--defective",
-            "7",
-            "--size",
-            "96",
-        ];
-        succeed(&[&["data", "generate", "--out", text(&data)], &counts[..]].concat());
+        generate(&data, "0");
         succeed(&train_args(text(&data), text(&detector), "3"));
         world
     })
@@ -236,7 +206,7 @@ fn evaluation_tells_of_classes_harder_photos_and_writes_a_page() {
         assert!(printed.contains(word), "{word}: {printed}");
     }
     let unknown = run(&[&common[..], &["--perturb", "fog"]].concat());
-    let told = String::from_utf8_lossy(&unknown.stderr);
+    let told = told(&unknown);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(told.contains("fog") && told.contains("unaligned"), "{told}");
     refuse(
@@ -754,7 +724,7 @@ fn bad_settings_are_named() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--backbone-weights"));
+    assert!(told(&output).contains("--backbone-weights"));
 }
 
 #[test]
@@ -839,7 +809,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         .args(["-c", script, env!("CARGO_BIN_EXE_fastflow")])
         .args(args);
     let output = command.output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = told(&output);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("limit on file sizes"), "{errors}");
     assert!(!out.join("config.json").exists() && !out.join("model.safetensors").exists());

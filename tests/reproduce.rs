@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/program.rs"]
+mod program;
+use program::{fastflow, generate, parsed, run, succeed, text, told};
+
 const PLAN: &str = r#"
 dataset = "generated"
 data = "data"
@@ -27,48 +31,8 @@ map = "exp"
 top_k = 10
 "#;
 
-fn fastflow(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastflow"));
-    command.args(args).env_remove("RUST_LOG");
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    fastflow(args).output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 fn json(args: &[&str]) -> Value {
-    let output = run(&[args, &["--json"]].concat());
-    assert!(output.status.success(), "{args:?}: {}", told(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn generate(out: &Path, seed: &str) {
-    let counts = [
-        "--train",
-        "14",
-        "--good",
-        "4",
-        "--defective",
-        "7",
-        "--size",
-        "96",
-    ];
-    let args = [
-        &["data", "generate", "--out", text(out), "--seed", seed],
-        &counts[..],
-    ]
-    .concat();
-    let output = run(&args);
-    assert!(output.status.success(), "{}", told(&output));
+    parsed(&succeed(&[args, &["--json"]].concat()))
 }
 
 /// Two cloths, generated once.

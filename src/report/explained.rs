@@ -1,10 +1,9 @@
 //! The page of an explanation: one row of pictures a scale.
 
 use image::{Rgb, RgbImage};
-use minijinja::{Environment, value::Serde};
 use serde::Serialize;
 
-use super::{html::broken, item, number};
+use super::{item, number, page};
 use crate::{
     Result,
     detector::{AnomalyMap, Noise, Prediction, ScaleExplanation},
@@ -21,7 +20,6 @@ struct Page<'a> {
     heat: String,
     deviation: f32,
     rows: Vec<Row>,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -50,21 +48,17 @@ pub fn explanation_page(
     noise: &Noise,
     scales: &[ScaleExplanation],
 ) -> Result<String> {
-    let mut environment = Environment::new();
-    environment
-        .add_template("explained.html", include_str!("explained.html"))
-        .map_err(broken)?;
-    let page = environment.get_template("explained.html").map_err(broken)?;
-    let content = Page {
-        title,
-        score: number(prediction.score),
-        photo: item::jpeg_uri(&item::thumbnail(photo))?,
-        heat: item::jpeg_uri(&item::thumbnail(heat))?,
-        deviation: noise.deviation,
-        rows: scales.iter().enumerate().map(row).collect::<Result<_>>()?,
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    page.render(Serde(content)).map_err(broken)
+    page(
+        include_str!("explained.html"),
+        Page {
+            title,
+            score: number(prediction.score),
+            photo: item::jpeg_uri(&item::thumbnail(photo))?,
+            heat: item::jpeg_uri(&item::thumbnail(heat))?,
+            deviation: noise.deviation,
+            rows: scales.iter().enumerate().map(row).collect::<Result<_>>()?,
+        },
+    )
 }
 
 fn row((index, scale): (usize, &ScaleExplanation)) -> Result<Row> {

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use minijinja::{Environment, value::Serde};
 use serde::Serialize;
 
-use super::{Chart, ColourScale, Outcome, ReportItem, number};
-use crate::{Error, Result, files};
+use super::{Chart, ColourScale, Outcome, ReportItem, number, page};
+use crate::{Result, files};
 
 /// Most images that a group of section 7 shows; the gallery has all.
 const WORST: usize = 12;
@@ -58,7 +57,6 @@ struct Page<'a> {
     ends: [String; 3],
     threshold: String,
     threshold_place: f32,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -93,11 +91,6 @@ impl ReportInput {
     /// # Errors
     /// When a chart cannot be drawn.
     pub fn html(&self) -> Result<String> {
-        let mut environment = Environment::new();
-        environment
-            .add_template("page.html", include_str!("page.html"))
-            .map_err(broken)?;
-        let page = environment.get_template("page.html").map_err(broken)?;
         let mut charts = vec![self.histogram().svg()?];
         for chart in &self.charts {
             charts.push(chart.svg()?);
@@ -110,23 +103,24 @@ impl ReportInput {
             .filter_map(|item| item.class.as_deref())
             .collect();
         let known = self.items.iter().any(|item| item.defective.is_some());
-        let content = Page {
-            title: &self.title,
-            facts: &self.facts,
-            metrics: &self.metrics,
-            class_table: self.classes.as_ref(),
-            charts,
-            groups: if known { self.groups() } else { Vec::new() },
-            gallery,
-            classes,
-            known,
-            stops: self.stops(),
-            ends: [self.scale.lo, self.scale.middle(), self.scale.hi].map(number),
-            threshold: number(self.threshold),
-            threshold_place: self.place(self.threshold),
-            version: env!("CARGO_PKG_VERSION"),
-        };
-        page.render(Serde(content)).map_err(broken)
+        page(
+            include_str!("page.html"),
+            Page {
+                title: &self.title,
+                facts: &self.facts,
+                metrics: &self.metrics,
+                class_table: self.classes.as_ref(),
+                charts,
+                groups: if known { self.groups() } else { Vec::new() },
+                gallery,
+                classes,
+                known,
+                stops: self.stops(),
+                ends: [self.scale.lo, self.scale.middle(), self.scale.hi].map(number),
+                threshold: number(self.threshold),
+                threshold_place: self.place(self.threshold),
+            },
+        )
     }
 
     /// Writes the page as a file.
@@ -265,10 +259,6 @@ impl ReportInput {
         };
         (0..=20).map(stop).collect()
     }
-}
-
-pub(super) fn broken(why: minijinja::Error) -> Error {
-    Error::Invalid(format!("the report's page: {why}"))
 }
 
 #[cfg(test)]

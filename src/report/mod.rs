@@ -9,6 +9,7 @@ mod explained;
 mod html;
 mod item;
 mod overlay;
+mod page;
 mod picture;
 mod scale;
 
@@ -17,6 +18,7 @@ pub use explained::explanation_page;
 pub use html::{ReportInput, Table};
 pub use item::{Outcome, ReportItem, Subject};
 pub use overlay::{MapView, mask_picture, outline, overlay, panel};
+pub use page::page;
 pub use picture::{heat_map, overlay_names};
 pub use scale::ColourScale;
 

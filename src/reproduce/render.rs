@@ -3,15 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use minijinja::{Environment, context};
+use minijinja::context;
 
 use super::{
     aggregate::Measured,
     table::{Entry, Table, Tables},
 };
-use crate::{Error, Result, files};
-
-const PAGE: &str = include_str!("tables.html");
+use crate::{Error, Result, files, report};
 
 /// Writes `tables.md`, `tables.json` and `tables.html` into `out`.
 ///
@@ -47,11 +45,6 @@ fn markdown(tables: &Tables) -> String {
 }
 
 fn page(tables: &Tables) -> Result<String> {
-    let fault = |error: minijinja::Error| Error::Invalid(format!("tables.html: {error:#}"));
-    let mut environment = Environment::new();
-    environment
-        .add_template("tables.html", PAGE)
-        .map_err(fault)?;
     let all: Vec<_> = tables
         .tables
         .iter()
@@ -72,11 +65,8 @@ fn page(tables: &Tables) -> Result<String> {
             }
         })
         .collect();
-    let page = context! {
-        title => title(tables), notes => &tables.notes, tables => all, version => env!("CARGO_PKG_VERSION"),
-    };
-    let template = environment.get_template("tables.html").map_err(fault)?;
-    template.render(page).map_err(fault)
+    let content = context! { title => title(tables), notes => &tables.notes, tables => all };
+    report::page(include_str!("tables.html"), content)
 }
 
 /// Heads of columns, with the side that they stand on.

@@ -37,26 +37,21 @@ FASTFLOW_FN bool wide_rows(const T* start, int positions, long long image) {
     return aligned(start) && positions % WIDE<T> == 0 && image % WIDE<T> == 0;
 }
 
-// Block: a tile of LANES vectors of one image; blocks = batch * ceil(positions / (LANES * WIDE<T>)). Warps share
-// the channels; their parts of the log-determinant are added in their order. Threads: a multiple of LANES.
-// Shared: WIDE<T> floats a thread. affine: scale[channels], offset[channels].
+// Block: a Tile<WIDE<T>>. Shared: WIDE<T> floats a thread. affine: scale[channels], offset[channels].
 template <class T>
 FASTFLOW_FN void coupling_forward(const Here& here, const CouplingSizes& s, const T* x, const T* a,
                                   const float* affine, const unsigned* permutation, T* y, float* log_det) {
     constexpr int N = WIDE<T>;
-    const int lane = here.thread % LANES, group = here.thread / LANES, groups = here.threads / LANES;
-    const int tiles = (s.positions + LANES * N - 1) / (LANES * N);
-    const int image = static_cast<int>(here.block / tiles);
-    const int first = static_cast<int>(here.block % tiles) * LANES * N + lane * N;
-    const int count = first < s.positions ? least(N, s.positions - first) : 0;
+    const Tile<N> tile(here, s.positions);
+    const int count = tile.count;
     const long long y_image = static_cast<long long>(s.channels) * s.positions;
     const bool wide = wide_rows(x, s.positions, s.x_image) && wide_rows(a, s.positions, s.a_image) &&
                       wide_rows(y, s.positions, y_image);
-    x += image * s.x_image + first;
-    a += image * s.a_image + first;
-    y += image * y_image + first;
+    x += tile.image * s.x_image + tile.first;
+    a += tile.image * s.a_image + tile.first;
+    y += tile.image * y_image + tile.first;
     float sum[N] = {};
-    for (int output = group; count > 0 && output < s.channels; output += groups) {
+    for (int output = tile.group; count > 0 && output < s.channels; output += tile.groups) {
         const int input = static_cast<int>(permutation[output]);
         const float scale = affine[input], offset = affine[s.channels + input];
         float value[N];
@@ -75,15 +70,9 @@ FASTFLOW_FN void coupling_forward(const Here& here, const CouplingSizes& s, cons
         for (int i = 0; i < N; ++i) value[i] = value[i] * scale + offset;
         store(y + static_cast<long long>(output) * s.positions, value, count, wide);
     }
-    float* parts = static_cast<float*>(here.shared);
-    for (int i = 0; i < N; ++i) parts[here.thread * N + i] = sum[i];
-    here.sync();
-    if (group > 0) return;
-    for (int i = 0; i < count; ++i) {
-        float total = 0.0f;
-        for (int g = 0; g < groups; ++g) total += parts[(g * LANES + lane) * N + i];
-        log_det[static_cast<long long>(image) * s.positions + first + i] = total;
-    }
+    sum_groups(here, tile, sum);
+    if (tile.group > 0) return;
+    for (int i = 0; i < count; ++i) log_det[tile.image * s.positions + tile.first + i] = sum[i];
 }
 
 // Gradients at the same inputs. Block: output channel block % channels of chunk block / channels; a chunk is

@@ -77,6 +77,39 @@ FASTFLOW_FN A block_sum(const Here& here, A value) {
     return shared[0];
 }
 
+// A thread's place in a tile of LANES vectors of N positions of one image: blocks = batch * ceil(positions / (LANES * N)),
+// threads a multiple of LANES. Groups of LANES threads share the channels.
+template <int N>
+struct Tile {
+    int group, groups;
+    long long image;
+    // Of the thread's own vector: its first position, and how many of it exist.
+    int first, count;
+
+    FASTFLOW_FN Tile(const Here& here, int positions) {
+        group = here.thread / LANES;
+        groups = here.threads / LANES;
+        const int tiles = (positions + LANES * N - 1) / (LANES * N);
+        image = here.block / tiles;
+        first = static_cast<int>(here.block % tiles) * LANES * N + here.thread % LANES * N;
+        count = first < positions ? least(N, positions - first) : 0;
+    }
+};
+
+// Sums over the groups of a tile, position by position, always added in the groups' order. The first group has them
+// afterwards. Needs shared memory for N floats a thread.
+template <int N>
+FASTFLOW_FN void sum_groups(const Here& here, const Tile<N>& tile, float (&sum)[N]) {
+    float* parts = static_cast<float*>(here.shared);
+    for (int i = 0; i < N; ++i) parts[here.thread * N + i] = sum[i];
+    here.sync();
+    if (tile.group > 0) return;
+    for (int i = 0; i < N; ++i) {
+        sum[i] = 0.0f;
+        for (int g = 0; g < tile.groups; ++g) sum[i] += parts[(g * LANES + here.thread) * N + i];
+    }
+}
+
 // Row sums of partial[rows][columns] in f64, row after row: one thread a column.
 FASTFLOW_FN void sum_rows(const Here& here, int rows, int columns, const float* partial, float* total) {
     for (long long column = here.index(); column < columns; column += here.all()) {

@@ -16,33 +16,24 @@ FASTFLOW_FN float statistic(int kind, float sum, int channels) {
     return kind == NLL ? 0.5f * mean : -expf(-0.5f * mean);
 }
 
-// map[batch][positions]. Block: a tile of LANES vectors of one image, as in coupling_forward; threads a multiple
-// of LANES; shared: WIDE<T> floats a thread.
+// map[batch][positions]. Block: a Tile<WIDE<T>>. Shared: WIDE<T> floats a thread.
 template <class T>
 FASTFLOW_FN void position_map(const Here& here, int kind, int channels, int positions, long long z_image, const T* z,
                               float* map) {
     constexpr int N = WIDE<T>;
-    const int lane = here.thread % LANES, group = here.thread / LANES, groups = here.threads / LANES;
-    const int tiles = (positions + LANES * N - 1) / (LANES * N);
-    const long long image = here.block / tiles;
-    const int first = static_cast<int>(here.block % tiles) * LANES * N + lane * N;
-    const int count = first < positions ? least(N, positions - first) : 0;
+    const Tile<N> tile(here, positions);
     const bool wide = aligned(z) && positions % N == 0 && z_image % N == 0;
-    z += image * z_image + first;
+    z += tile.image * z_image + tile.first;
     float sum[N] = {};
-    for (int c = group; count > 0 && c < channels; c += groups) {
+    for (int c = tile.group; tile.count > 0 && c < channels; c += tile.groups) {
         float value[N];
-        load(value, z + static_cast<long long>(c) * positions, count, wide);
+        load(value, z + static_cast<long long>(c) * positions, tile.count, wide);
         for (int i = 0; i < N; ++i) sum[i] += term(kind, value[i]);
     }
-    float* parts = static_cast<float*>(here.shared);
-    for (int i = 0; i < N; ++i) parts[here.thread * N + i] = sum[i];
-    here.sync();
-    if (group > 0) return;
-    for (int i = 0; i < count; ++i) {
-        float total = 0.0f;
-        for (int g = 0; g < groups; ++g) total += parts[(g * LANES + lane) * N + i];
-        map[image * positions + first + i] = statistic(kind, total, channels);
+    sum_groups(here, tile, sum);
+    if (tile.group > 0) return;
+    for (int i = 0; i < tile.count; ++i) {
+        map[tile.image * positions + tile.first + i] = statistic(kind, sum[i], channels);
     }
 }
 
