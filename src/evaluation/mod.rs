@@ -144,8 +144,14 @@ fn both_kinds(dataset: &Dataset) -> Result<()> {
 
 fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspected> {
     let image = sample.read()?;
-    let maps = detector.native_maps(&image)?;
-    let score = detector.score(&maps)?;
+    let scored = || {
+        let maps = detector.native_maps(&image)?;
+        Ok((detector.score(&maps)?, maps))
+    };
+    let (score, maps) = scored().map_err(|why: Error| match why {
+        Error::Invalid(why) => Error::Invalid(format!("{}: {why}", sample.name(root))),
+        other => other,
+    })?;
     let result = ImageResult {
         image: sample.name(root),
         defect: sample.defect.clone(),

@@ -145,11 +145,15 @@ impl Chain {
     }
 
     pub(super) fn inverse(&self, z: &Tensor) -> Result<Tensor> {
+        self.norm.inverse(&self.inverse_steps(z)?)
+    }
+
+    pub(super) fn inverse_steps(&self, z: &Tensor) -> Result<Tensor> {
         let mut x = z.clone();
         for step in self.steps.iter().rev() {
             x = step.inverse(&x)?;
         }
-        self.norm.inverse(&x)
+        Ok(x)
     }
 
     /// The summed negative log-likelihood of a batch (an f64 scalar), and the gradients of [`Self::variables`] by name.

@@ -222,9 +222,10 @@ impl<'a> Runner<'a> {
     }
 
     fn speed(&self, detector: &Detector) -> Result<Speed> {
-        let input = &detector.config().preprocessing;
+        let (config, device) = (detector.config(), &self.device);
         let (backbone, flow) = (detector.backbone(), detector.flow());
-        Speed::measure(backbone, flow, input, 1, SPEED_ROUNDS, &self.device)
+        let (scoring, input) = (&config.scoring, &config.preprocessing);
+        Speed::measure(backbone, flow, scoring, input, 1, SPEED_ROUNDS, device)
     }
 
     /// Scores a cell's detector in the ways that only score, where that is not done; whether something was.
