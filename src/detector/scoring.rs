@@ -176,7 +176,7 @@ impl Scoring {
         let of_pixels = self.pixel_shares(scales, calibration.map(|c| &*c.pixel_scales));
         let map = anomaly_map(latents, self.image_map, &of_image, size)?;
         let scores = self.scores(&map)?;
-        if (self.image_map, of_image) == (self.pixel_map, of_pixels.clone()) {
+        if self.image_map == self.pixel_map && of_image == of_pixels {
             return Ok((scores, map));
         }
         Ok((
