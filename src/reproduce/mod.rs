@@ -13,6 +13,7 @@ mod render;
 mod result;
 mod run;
 mod settings;
+mod stock;
 mod table;
 mod tables;
 
