@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod cells;
+mod line;
 mod plan;
 mod published;
 mod render;
