@@ -273,6 +273,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    if measures(&args, &dataset) {
+        evaluation::ready(&dataset)?;
+    }
     let (origin, config) = origin(&args, config, &device)?;
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
@@ -391,14 +394,19 @@ fn augmentation(args: &AugmentArgs) -> Option<AugmentationRecord> {
     })
 }
 
-/// Evaluates where there is something to evaluate on, and says what was made.
+/// Whether there is something to evaluate on, and it is wanted.
+fn measures(args: &Args, dataset: &Dataset) -> bool {
+    !args.no_eval && dataset.test.iter().any(|sample| sample.is_defective())
+}
+
+/// Evaluates where that is wanted, and says what was made.
 fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Outcome> {
     let Trained {
         mut detector,
         history,
     } = trained;
     super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
-    if !args.no_eval && dataset.test.iter().any(|sample| sample.is_defective()) {
+    if measures(args, dataset) {
         let quiet = args.json;
         let bar = super::progress::counter(quiet, "evaluating", dataset.test.len());
         let evaluation =

@@ -1,6 +1,7 @@
 //! A detector: backbone + FastFlow + preprocessing + calibration, and the folder it lives in.
 
 mod artifact;
+mod changes;
 mod config;
 mod explanation;
 mod scoring;
@@ -14,6 +15,7 @@ use image::{Rgb, RgbImage};
 pub use artifact::{
     CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
 };
+pub use changes::ScoringChanges;
 pub use config::{
     AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
     Schedule, StoppingRecord, TrainingRecord,
