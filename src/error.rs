@@ -104,10 +104,12 @@ pub enum Error {
 }
 
 /// What CUDA, cuBLAS and cuDNN call it when an allocation fails.
-const OUT_OF_MEMORY: [&str; 3] = [
+const OUT_OF_MEMORY: [&str; 4] = [
     "CUDA_ERROR_OUT_OF_MEMORY",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    // cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, and HOST.
+    "ALLOCATION_FAILED",
 ];
 
 impl From<candle_core::Error> for Error {

@@ -4,6 +4,9 @@
 
 #[path = "cuda/device.rs"]
 mod device;
+#[allow(dead_code)] // some are only for the CPU's tests
+#[path = "../src/kernels/tests/formulas.rs"]
+mod formulas;
 #[path = "cuda/host.rs"]
 mod host;
 #[path = "cuda/kernels.rs"]

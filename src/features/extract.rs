@@ -1,5 +1,5 @@
-//! Decoding, resizing and the backbone over many images, one image a worker so that reading the
-//! next files overlaps with arithmetic.
+//! Decoding, resizing and the backbone over many images. On the CPU each worker takes whole images, so that reading
+//! the next files overlaps with arithmetic; a GPU gets batches from one thread while the workers decode the next.
 
 use std::path::Path;
 
@@ -37,7 +37,10 @@ pub struct Extraction<'a> {
     pub folder: &'a Path,
 }
 
-/// Images in flight: enough to keep every core busy, few enough to bound memory.
+/// Images that a GPU gets at a time.
+const GPU_BATCH: usize = 16;
+
+/// Images in flight on the CPU: enough to keep every core busy, few enough to bound memory.
 fn wave() -> usize {
     4 * rayon::current_num_threads()
 }
@@ -58,19 +61,73 @@ pub fn extract(
     let mut writer =
         FeatureWriter::new(shapes, jobs.len(), settings.memory_limit, settings.folder)?;
     let mut done = 0;
-    for chunk in jobs.chunks(wave()) {
-        let maps: Vec<Result<Vec<Tensor>>> = chunk
-            .par_iter()
-            .map(|job| {
-                let image = job.view.apply(&job.sample.read()?);
-                image_features(settings.backbone, preprocessing, settings.device, &image)
-            })
-            .collect();
-        for record in maps {
+    let mut keep = |records: Vec<Result<Vec<Tensor>>>| -> Result<()> {
+        done += records.len();
+        for record in records {
             writer.push(&record?)?;
         }
-        done += chunk.len();
         progress(done, jobs.len());
+        Ok(())
+    };
+    match settings.device {
+        Device::Cpu => jobs
+            .chunks(wave())
+            .try_for_each(|chunk| keep(settings.on_cores(chunk)))?,
+        _ => settings.on_gpu(jobs, keep)?,
     }
     writer.finish()
+}
+
+impl Extraction<'_> {
+    fn on_cores(&self, jobs: &[Job]) -> Vec<Result<Vec<Tensor>>> {
+        let one = |job: &Job| {
+            let image = job.view.apply(&job.sample.read()?);
+            image_features(self.backbone, self.preprocessing, self.device, &image)
+        };
+        jobs.par_iter().map(one).collect()
+    }
+
+    /// Hands the features of batch after batch to `keep`.
+    fn on_gpu(
+        &self,
+        jobs: &[Job],
+        mut keep: impl FnMut(Vec<Result<Vec<Tensor>>>) -> Result<()>,
+    ) -> Result<()> {
+        let mut batches = jobs.chunks(GPU_BATCH);
+        let mut inputs = self.inputs(batches.next().unwrap_or(&[]));
+        while !inputs.is_empty() {
+            let next = batches.next().unwrap_or(&[]);
+            let (records, decoded) = std::thread::scope(|scope| {
+                let decoding = scope.spawn(|| self.inputs(next));
+                (self.batch(inputs), decoding.join())
+            });
+            keep(records?.into_iter().map(Ok).collect())?;
+            inputs = decoded.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        Ok(())
+    }
+
+    /// Decoded and preprocessed, still on the CPU.
+    fn inputs(&self, jobs: &[Job]) -> Vec<Result<Tensor>> {
+        let one = |job: &Job| {
+            let image = job.view.apply(&job.sample.read()?);
+            self.preprocessing.to_tensor(&image, &Device::Cpu)
+        };
+        jobs.par_iter().map(one).collect()
+    }
+
+    /// The features of these inputs, image by image on the CPU again.
+    fn batch(&self, inputs: Vec<Result<Tensor>>) -> Result<Vec<Vec<Tensor>>> {
+        let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
+        let maps = self
+            .backbone
+            .features(&Tensor::cat(&inputs, 0)?.to_device(self.device)?)?;
+        let maps = maps.iter().map(|map| Ok(map.to_device(&Device::Cpu)?));
+        let maps = maps.collect::<Result<Vec<_>>>()?;
+        let image = |image| {
+            let maps = maps.iter().map(|map| Ok(map.narrow(0, image, 1)?));
+            maps.collect::<Result<Vec<_>>>()
+        };
+        (0..inputs.len()).map(image).collect()
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use tempfile::NamedTempFile;
 
 use crate::{Error, Result, flow::ChannelStatistics, kernels::FeatureShape, mapped::Mapped};
@@ -44,6 +44,11 @@ impl FeatureStore {
     /// Shapes of one image's maps, finest first.
     pub fn shapes(&self) -> &[FeatureShape] {
         &self.shapes
+    }
+
+    /// Bytes of all maps.
+    pub fn bytes(&self) -> u64 {
+        (self.values().len() * size_of::<f32>()) as u64
     }
 
     /// Whether the maps were too large for the memory limit.
@@ -93,13 +98,17 @@ impl FeatureStore {
         /// Records that are copied at a time: the host holds each only once more.
         const CHUNK: usize = 64;
         let records: Vec<usize> = (0..self.len).collect();
-        let mut all: Vec<Vec<Tensor>> = vec![Vec::new(); self.shapes.len()];
-        for chunk in records.chunks(CHUNK) {
-            for (maps, map) in all.iter_mut().zip(self.batch(chunk, device)?) {
-                maps.push(map);
+        let empty = |shape: &FeatureShape| {
+            let dims = (self.len, shape.channels, shape.height, shape.width);
+            Ok(Tensor::zeros(dims, DType::F32, device)?)
+        };
+        let all: Vec<Tensor> = self.shapes.iter().map(empty).collect::<Result<_>>()?;
+        for (chunk, records) in records.chunks(CHUNK).enumerate() {
+            for (maps, part) in all.iter().zip(self.batch(records, device)?) {
+                maps.slice_set(&part, 0, chunk * CHUNK)?;
             }
         }
-        all.iter().map(|maps| Ok(Tensor::cat(maps, 0)?)).collect()
+        Ok(all)
     }
 
     /// Mean and standard deviation of every channel of every scale, over images and positions.

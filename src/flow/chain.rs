@@ -4,7 +4,8 @@ use candle_core::{Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 
 use super::norm::{self, ChannelStatistics, Norm};
-use super::step::{Parameters, Step, StepShape};
+use super::scales::Scales;
+use super::step::{Kept, Parameters, Step, StepShape};
 use super::tensors::Source;
 use super::{Activations, FlowConfig, Latent};
 use crate::kernels::FeatureShape;
@@ -134,10 +135,11 @@ impl Chain {
     }
 
     pub(super) fn forward(&self, features: &Tensor) -> Result<Latent> {
+        let scales = Scales::of(&self.steps)?;
         let mut z = self.norm.forward(features)?;
-        let mut log_det = self.log_scale()?;
-        for step in &self.steps {
-            let (y, step_log_det, _) = step.forward(&z)?;
+        let mut log_det = scales.log_det()?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let (y, step_log_det, _) = step.forward(&z, &scales.step(index)?)?;
             z = y;
             log_det = log_det.broadcast_add(&step_log_det)?;
         }
@@ -149,9 +151,10 @@ impl Chain {
     }
 
     pub(super) fn inverse_steps(&self, z: &Tensor) -> Result<Tensor> {
+        let scales = Scales::of(&self.steps)?;
         let mut x = z.clone();
-        for step in self.steps.iter().rev() {
-            x = step.inverse(&x)?;
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            x = step.inverse(&x, &scales.step(index)?)?;
         }
         Ok(x)
     }
@@ -163,11 +166,12 @@ impl Chain {
         features: &Tensor,
         activations: Activations,
     ) -> Result<(Tensor, Vec<(String, Tensor)>)> {
+        let scales = Scales::of(&self.steps)?;
         let mut z = self.norm.forward(features)?;
-        let mut log_det = self.log_scale()?;
+        let mut log_det = scales.log_det()?;
         let mut kept = Vec::new();
-        for step in &self.steps {
-            let (y, step_log_det, of_step) = step.forward(&z)?;
+        for (index, step) in self.steps.iter().enumerate() {
+            let (y, step_log_det, of_step) = step.forward(&z, &scales.step(index)?)?;
             z = y;
             log_det = log_det.broadcast_add(&step_log_det)?;
             if activations == Activations::Keep {
@@ -176,41 +180,56 @@ impl Chain {
         }
         let latent = Latent { z, log_det };
         let loss = latent.nll()?.sum_all()?;
-        // The gradient of 0.5 z^2 is z.
-        let mut gradient = latent.z.clone();
-        let mut output = latent.z;
-        let mut gradients = Vec::with_capacity(6 * self.steps.len() + 2);
-        for (index, step) in self.steps.iter().enumerate().rev() {
-            let of_step = match kept.pop() {
-                Some(of_step) => of_step,
-                None => step.rebuild(&output)?,
-            };
-            let wanted = index > 0 || self.norm.is_trainable();
-            let (input, named) = step.backward(&of_step, &gradient, wanted)?;
-            output = of_step.input;
-            let named = named.named().into_iter();
-            gradients
-                .extend(named.map(|(name, tensor)| {
-                    (format!("scales.{scale}.steps.{index}.{name}"), tensor)
-                }));
-            if let Some(input) = input {
-                gradient = input;
-            }
+        let (input, of_steps) = self.backward(&scales, latent.z, kept)?;
+        let mut gradients = Vec::with_capacity(6 * of_steps.len() + 2);
+        for (index, of_step) in of_steps.into_iter().enumerate() {
+            let prefix = format!("scales.{scale}.steps.{index}");
+            let named = of_step.named().into_iter();
+            gradients.extend(named.map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
         }
-        let norm = self.norm.gradients(features, &gradient)?.into_iter();
+        let norm = self.norm.gradients(features, &input)?.into_iter();
         gradients
             .extend(norm.map(|(name, tensor)| (format!("scales.{scale}.norm.{name}"), tensor)));
         Ok((loss, gradients))
     }
 
-    /// The global scales' log-det at each position, a scalar.
-    fn log_scale(&self) -> Result<Tensor> {
-        let scales: Vec<Tensor> = self
-            .steps
+    /// The gradient of the first step's input (of a later one's output where no norm wants it), and those of all
+    /// steps, from the latents; what is not `kept` is rebuilt.
+    fn backward(
+        &self,
+        scales: &Scales,
+        z: Tensor,
+        mut kept: Vec<Kept>,
+    ) -> Result<(Tensor, Vec<Parameters<Tensor>>)> {
+        let (batch, _, height, width) = z.dims4()?;
+        // The gradient of 0.5 z^2 is z.
+        let mut gradient = z.clone();
+        let mut output = z;
+        let mut of_steps = Vec::with_capacity(self.steps.len());
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            let scale = scales.step(index)?;
+            let of_step = match kept.pop() {
+                Some(of_step) => of_step,
+                None => step.rebuild(&output, &scale)?,
+            };
+            let wanted = index > 0 || self.norm.is_trainable();
+            let (input, parameters) = step.backward(&of_step, &scale, &gradient, wanted)?;
+            output = of_step.input;
+            of_steps.push(parameters);
+            if let Some(input) = input {
+                gradient = input;
+            }
+        }
+        of_steps.reverse();
+        let of_scales: Vec<Tensor> = of_steps
             .iter()
-            .map(Step::log_scale)
-            .collect::<Result<_>>()?;
-        Ok(Tensor::stack(&scales, 0)?.sum_all()?)
+            .map(|parameters| parameters.global_scale.clone())
+            .collect();
+        let of_scales = scales.gradients(&of_scales, batch * height * width)?;
+        for (parameters, of_scale) in of_steps.iter_mut().zip(of_scales) {
+            parameters.global_scale = of_scale;
+        }
+        Ok((gradient, of_steps))
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod map;
 mod norm;
 mod preset;
+mod scales;
 mod step;
 mod tensors;
 #[cfg(test)]

@@ -180,14 +180,13 @@ impl Step {
     }
 
     /// `x [B, C, H, W]` -> output, its log-det `[B, H, W]` without the global scale's part, and what the
-    /// reverse pass needs.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor, Kept)> {
+    /// reverse pass needs. `scale [C]` is the step's of [`super::scales::Scales`], here and below.
+    pub(super) fn forward(&self, x: &Tensor, scale: &Tensor) -> Result<(Tensor, Tensor, Kept)> {
         let parameters = self.frozen();
         let (hidden, subnet) = self.subnet(&parameters, x)?;
-        let scale = softplus_scale(&parameters.global_scale)?;
         let offset = &parameters.global_offset;
         let (y, log_det) =
-            coupling::forward(x, &subnet, &scale, offset, &self.permutation, self.clamp)?;
+            coupling::forward(x, &subnet, scale, offset, &self.permutation, self.clamp)?;
         let kept = Kept {
             input: x.clone(),
             hidden,
@@ -196,15 +195,14 @@ impl Step {
         Ok((y, log_det, kept))
     }
 
-    pub(super) fn inverse(&self, y: &Tensor) -> Result<Tensor> {
-        Ok(self.rebuild(y)?.input)
+    pub(super) fn inverse(&self, y: &Tensor, scale: &Tensor) -> Result<Tensor> {
+        Ok(self.rebuild(y, scale)?.input)
     }
 
     /// What [`Self::forward`] keeps, from its output: the step is undone, running the subnet once more.
-    pub(super) fn rebuild(&self, y: &Tensor) -> Result<Kept> {
+    pub(super) fn rebuild(&self, y: &Tensor, scale: &Tensor) -> Result<Kept> {
         let parameters = self.frozen();
-        let scale = softplus_scale(&parameters.global_scale)?;
-        let u = coupling::undo_affine(y, &scale, &parameters.global_offset, &self.permutation)?;
+        let u = coupling::undo_affine(y, scale, &parameters.global_offset, &self.permutation)?;
         let (hidden, subnet) = self.subnet(&parameters, &u)?;
         Ok(Kept {
             input: coupling::uncouple(&u, &subnet, self.clamp)?,
@@ -230,28 +228,28 @@ impl Step {
     }
 
     /// Gradients of the negative log-likelihood, given that of the step's output; the input's is skipped
-    /// (None) unless wanted.
+    /// (None) unless wanted. In the place of the global scale's parameter stands the gradient of the scale itself.
     pub(super) fn backward(
         &self,
         kept: &Kept,
+        scale: &Tensor,
         dy: &Tensor,
         want_input: bool,
     ) -> Result<(Option<Tensor>, Parameters<Tensor>)> {
         let parameters = self.frozen();
-        let scale = softplus_scale(&parameters.global_scale)?;
         let (x, a) = (&kept.input, &kept.subnet);
         let (offset, log_det) = (&parameters.global_offset, LogDetGradient::Constant(-1.0));
         let gradients = coupling::backward(
             x,
             a,
-            &scale,
+            scale,
             offset,
             &self.permutation,
             self.clamp,
             dy,
             log_det,
         )?;
-        let (batch, channels, height, width) = x.dims4()?;
+        let channels = x.dim(1)?;
         let (active, passive) = (channels / 2, channels - channels / 2);
         let da = match self.coupling {
             Coupling::Affine => gradients.a.clone(),
@@ -273,47 +271,16 @@ impl Step {
             Some(dx1) => Some(gradients.add_to_passive(&dx1)?),
             None => None,
         };
-        let positions = (batch * height * width) as f64;
         let gradients = Parameters {
             conv1_weight: conv1.weight,
             conv1_bias: conv1.bias,
             conv2_weight: conv2.weight,
             conv2_bias: conv2.bias,
-            global_scale: scale_gradient(
-                &parameters.global_scale,
-                &scale,
-                &gradients.scale,
-                positions,
-            )?,
+            global_scale: gradients.scale,
             global_offset: gradients.offset,
         };
         Ok((dx, gradients))
     }
-
-    /// The global scale's part of the log-det, the same at every position: a scalar.
-    pub(super) fn log_scale(&self) -> Result<Tensor> {
-        Ok(
-            softplus_scale(&self.parameters.global_scale.as_detached_tensor())?
-                .log()?
-                .sum_all()?,
-        )
-    }
-}
-
-/// `0.1 softplus(g)` with beta 0.5, that is `0.2 ln(1 + exp(g / 2))`, without overflow.
-fn softplus_scale(g: &Tensor) -> Result<Tensor> {
-    let half = (g * 0.5)?;
-    let softplus = (half.relu()? + (half.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-    Ok((softplus * 0.2)?)
-}
-
-/// The gradient of g, from the coupling's gradient of the scale and from the log-det's `ln scale` at each of
-/// `positions`.
-fn scale_gradient(g: &Tensor, scale: &Tensor, dscale: &Tensor, positions: f64) -> Result<Tensor> {
-    let from_log_det = (scale.recip()? * positions)?;
-    // d scale / d g = 0.1 sigmoid(g / 2), where sigmoid(x) = (1 + tanh(x / 2)) / 2 does not overflow.
-    let slope = (((g * 0.25)?.tanh()? + 1.0)? * 0.05)?;
-    Ok(((dscale - from_log_det)? * slope)?)
 }
 
 #[cfg(test)]
@@ -323,6 +290,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::scales::Scales;
     use super::{Coupling, Step, StepShape};
 
     #[test]
@@ -339,14 +307,16 @@ mod tests {
         let values = (0..2 * 7 * 30).map(|i| (i as f32 * 78.233).sin() * 2.0);
         let x = Tensor::from_iter(values, &Device::Cpu).unwrap();
         let x = x.reshape((2, 7, 6, 5)).unwrap();
-        let (y, log_det, _) = step.forward(&x).unwrap();
+        let scales = Scales::of(std::slice::from_ref(&step)).unwrap();
+        let scale = scales.step(0).unwrap();
+        let (y, log_det, _) = step.forward(&x, &scale).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(flat(&log_det).iter().all(|v| *v == 0.0));
         let difference = |a: &Tensor, b: &Tensor| {
             let pairs = flat(a).into_iter().zip(flat(b));
             pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
         };
-        assert!(difference(&step.inverse(&y).unwrap(), &x) < 1e-5);
+        assert!(difference(&step.inverse(&y, &scale).unwrap(), &x) < 1e-5);
         // The first channels pass (the global scale is 1 at the start), the others have moved.
         let indices = step.permutation.indices();
         for (output, &input) in indices.iter().enumerate() {

@@ -214,6 +214,22 @@ fn gradients_agree_with_autograd() {
 }
 
 #[test]
+fn gradients_hold_no_more_memory_than_they_need() {
+    let (steps, shapes) = (2, [shape(6, 12, 10)]);
+    let flow = moved(&config(steps, &[5], FeatureNorm::None), &shapes);
+    let (_, gradients) = flow.loss_and_gradients(&features(&shapes, 3)).unwrap();
+    for gradient in &gradients {
+        let candle_core::Storage::Cpu(candle_core::CpuStorage::F32(held)) =
+            &*gradient.storage_and_layout().0
+        else {
+            panic!("a gradient is not f32");
+        };
+        // Those of one step's affine, and of all steps' scales, lie side by side.
+        assert!(held.len() <= 2 * gradient.elem_count(), "{}", held.len());
+    }
+}
+
+#[test]
 fn inverse_undoes_forward_at_full_depth() {
     let shapes = [shape(32, 12, 10), shape(49, 6, 5)];
     for (steps, norm) in [(8, FeatureNorm::None), (20, FeatureNorm::Standardise)] {

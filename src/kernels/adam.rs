@@ -4,9 +4,11 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use std::cell::RefCell;
+
 use candle_core::{
-    CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result as CandleResult, Storage,
-    Tensor,
+    CpuStorage, DType, Device, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result as CandleResult,
+    Storage, Tensor,
 };
 
 use crate::Result;
@@ -121,13 +123,12 @@ pub fn adam_step(
 ) -> Result<()> {
     expect_f32("gradient", gradient, parameter.dims())?;
     expect_f32("Adam's moments", moments, &[2, parameter.elem_count()])?;
-    let control = &decision.control;
-    moments.inplace_op3(
-        &gradient.contiguous()?,
-        parameter,
-        &Moments { step, control },
-    )?;
-    Ok(parameter.inplace_op2(moments, &Update { step, control })?)
+    let update = Update {
+        step,
+        control: &decision.control,
+        moments,
+    };
+    Ok(parameter.inplace_op2(&gradient.contiguous()?, &update)?)
 }
 
 /// The contiguous values of a CPU storage.
@@ -245,10 +246,47 @@ impl InplaceOp3 for Decide {
     }
 }
 
-/// Moves the moments.
-struct Moments<'a> {
+/// Moves a parameter and its moments.
+struct Update<'a> {
     step: AdamStep,
     control: &'a Tensor,
+    moments: &'a Tensor,
+}
+
+impl InplaceOp2 for Update<'_> {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn cpu_fwd(
+        &self,
+        parameter: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> CandleResult<()> {
+        let factor = factor(self.control)?;
+        if factor.is_nan() {
+            return Ok(());
+        }
+        self.moments.inplace_op1(&OnHost {
+            step: self.step,
+            factor: factor as f32,
+            parameter: RefCell::new(slice!(mut parameter, layout, F32)),
+            gradient: slice!(gradient, gradient_layout, F32),
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        parameter: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        gradient: &candle_core::CudaStorage,
+        gradient_layout: &Layout,
+    ) -> CandleResult<()> {
+        cuda::update(self, (parameter, layout), (gradient, gradient_layout))
+    }
 }
 
 /// The factor on the CPU.
@@ -260,106 +298,31 @@ fn factor(control: &Tensor) -> CandleResult<f64> {
     }
 }
 
-impl InplaceOp3 for Moments<'_> {
+/// [`Update`] on the CPU, as an op on the moments: candle opens only one tensor for writing at a time.
+struct OnHost<'a> {
+    step: AdamStep,
+    factor: f32,
+    parameter: RefCell<&'a mut [f32]>,
+    gradient: &'a [f32],
+}
+
+impl InplaceOp1 for OnHost<'_> {
     fn name(&self) -> &'static str {
         "adam-moments"
     }
 
-    fn cpu_fwd(
-        &self,
-        moments: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-        parameter: &CpuStorage,
-        parameter_layout: &Layout,
-    ) -> CandleResult<()> {
-        let factor = factor(self.control)? as f32;
-        if factor.is_nan() {
-            return Ok(());
-        }
+    fn cpu_fwd(&self, moments: &mut CpuStorage, layout: &Layout) -> CandleResult<()> {
         let s = self.step;
         let moments = slice!(mut moments, layout, F32);
         let (first, second) = moments.split_at_mut(moments.len() / 2);
-        let gradient = slice!(gradient, gradient_layout, F32);
-        let parameter = slice!(parameter, parameter_layout, F32);
-        for ((first, second), (&g, &p)) in first
-            .iter_mut()
-            .zip(second)
-            .zip(gradient.iter().zip(parameter))
-        {
-            let g = g * factor + s.decay * p;
+        let moments = first.iter_mut().zip(second);
+        let mut parameter = self.parameter.borrow_mut();
+        for ((p, &g), (first, second)) in parameter.iter_mut().zip(self.gradient).zip(moments) {
+            let g = g * self.factor + s.decay * *p;
             *first = s.beta1 * *first + (1.0 - s.beta1) * g;
             *second = s.beta2 * *second + (1.0 - s.beta2) * g * g;
+            *p -= s.rate * *first / (second.sqrt() * s.inverse2 + s.epsilon);
         }
         Ok(())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        moments: &mut candle_core::CudaStorage,
-        layout: &Layout,
-        gradient: &candle_core::CudaStorage,
-        gradient_layout: &Layout,
-        parameter: &candle_core::CudaStorage,
-        parameter_layout: &Layout,
-    ) -> CandleResult<()> {
-        let (gradient, parameter) = ((gradient, gradient_layout), (parameter, parameter_layout));
-        cuda::moments(
-            self.step,
-            self.control,
-            (moments, layout),
-            gradient,
-            parameter,
-        )
-    }
-}
-
-/// Moves the parameter.
-struct Update<'a> {
-    step: AdamStep,
-    control: &'a Tensor,
-}
-
-impl InplaceOp2 for Update<'_> {
-    fn name(&self) -> &'static str {
-        "adam-update"
-    }
-
-    fn cpu_fwd(
-        &self,
-        parameter: &mut CpuStorage,
-        layout: &Layout,
-        moments: &CpuStorage,
-        moments_layout: &Layout,
-    ) -> CandleResult<()> {
-        if factor(self.control)?.is_nan() {
-            return Ok(());
-        }
-        let s = self.step;
-        let moments = slice!(moments, moments_layout, F32);
-        let (first, second) = moments.split_at(moments.len() / 2);
-        let parameter = slice!(mut parameter, layout, F32);
-        for (p, (first, second)) in parameter.iter_mut().zip(first.iter().zip(second)) {
-            *p -= s.rate * first / (second.sqrt() * s.inverse2 + s.epsilon);
-        }
-        Ok(())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        parameter: &mut candle_core::CudaStorage,
-        layout: &Layout,
-        moments: &candle_core::CudaStorage,
-        moments_layout: &Layout,
-    ) -> CandleResult<()> {
-        cuda::update(
-            self.step,
-            self.control,
-            (parameter, layout),
-            (moments, moments_layout),
-        )
     }
 }

@@ -58,6 +58,19 @@ pub fn set_tf32(allowed: bool) {
     let _ = allowed;
 }
 
+/// Bytes that a GPU has free, what is kept for the next tensors included; none for the CPU. Waits for the GPU.
+///
+/// # Errors
+/// When the GPU failed.
+pub fn free_memory(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return Ok(Some(gpu::free_memory(device)?));
+    }
+    let _ = device;
+    Ok(None)
+}
+
 #[cfg(not(feature = "cuda"))]
 fn gpu(number: usize) -> Result<Device> {
     Err(Error::Invalid(format!(
@@ -73,11 +86,12 @@ pub(crate) use gpu::tf32;
 
 #[cfg(feature = "cuda")]
 mod gpu {
-    use std::panic::{catch_unwind, set_hook, take_hook};
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use candle_core::Device;
-    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    use candle_core::cuda_backend::cudarc::driver::{
+        CudaContext, DriverError, result::device::get_mem_pool, sys,
+    };
+    use candle_core::{CudaDevice, Device};
 
     use crate::{Error, Result};
 
@@ -96,28 +110,14 @@ mod gpu {
     /// 10 * major + minor of the oldest GPU that candle's kernels in this build run on.
     const OLDEST: &str = env!("FASTFLOW_COMPUTE_CAPABILITY");
 
-    /// GPU `number`, with one stream for all threads.
-    pub(super) fn open(number: usize) -> Result<Device> {
-        let hook = take_hook();
-        // A library that panics for want of another must not speak to the user: its error is told below.
-        set_hook(Box::new(|_| {}));
-        let opened = catch_unwind(|| try_open(number));
-        set_hook(hook);
-        opened.unwrap_or_else(|_| {
-            Err(unusable(
-                number,
-                "a CUDA library is missing or does not fit the driver",
-            ))
-        })
-    }
-
     fn unusable(number: usize, why: impl std::fmt::Display) -> Error {
         Error::Invalid(format!(
             "--device cuda:{number}: {why}; install NVIDIA's driver and CUDA's libraries, or use --device cpu"
         ))
     }
 
-    fn try_open(number: usize) -> Result<Device> {
+    /// GPU `number`, with one stream for all threads.
+    pub(super) fn open(number: usize) -> Result<Device> {
         let count = CudaContext::device_count().map_err(|why| unusable(number, why))?;
         if number >= count as usize {
             return Err(Error::Invalid(match count {
@@ -138,7 +138,40 @@ mod gpu {
         let device = Device::new_cuda_with_stream(number).map_err(|why| unusable(number, why))?;
         // SAFETY: all tensors of this device are made, used and freed on its one stream.
         unsafe { device.as_cuda_device()?.disable_event_tracking() };
+        keep_freed_memory(&context).map_err(|why| unusable(number, why))?;
+        #[cfg(feature = "cudnn")]
+        crate::kernels::conv::open_cudnn(device.as_cuda_device()?)
+            .map_err(|why| unusable(number, format!("cuDNN does not start ({why})")))?;
         Ok(device)
+    }
+
+    /// Keeps what tensors free for the next ones; unasked, CUDA gives it all back whenever the GPU is waited for.
+    fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+        if !context.has_async_alloc() {
+            return Ok(());
+        }
+        const THRESHOLD: sys::CUmemPool_attribute =
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        let mut bytes = u64::MAX;
+        // SAFETY: the pool that this device takes memory from, and a value of the attribute's type.
+        unsafe {
+            let pool = get_mem_pool(context.cu_device())?;
+            sys::cuMemPoolSetAttribute(pool, THRESHOLD, (&raw mut bytes).cast()).result()
+        }
+    }
+
+    pub(super) fn free_memory(device: &CudaDevice) -> Result<u64> {
+        let stream = device.cuda_stream();
+        let ask = || {
+            stream.synchronize()?;
+            let context = stream.context();
+            if context.has_async_alloc() {
+                // SAFETY: the pool that this device takes memory from; only what no tensor uses is given back.
+                unsafe { sys::cuMemPoolTrimTo(get_mem_pool(context.cu_device())?, 0).result()? };
+            }
+            Ok::<_, DriverError>(context.mem_get_info()?.0 as u64)
+        };
+        Ok(ask().map_err(candle_core::Error::wrap)?)
     }
 
     /// Fails unless a GPU of capability `found` runs code made for `oldest`.

@@ -2,6 +2,8 @@
 //! gradients, on shapes that hit the edges.
 #![allow(clippy::unwrap_used)]
 
+mod formulas;
+
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use super::attention::{HeadMixing, attention};
@@ -81,18 +83,6 @@ fn compare(
     }
 }
 
-/// `(x - mean) / sqrt(var + eps)` over channels and positions.
-fn formula_norm(x: &Tensor) -> Tensor {
-    let flat = x.flatten_from(1).unwrap();
-    let away = flat.broadcast_sub(&flat.mean_keepdim(1).unwrap()).unwrap();
-    let variance = away.sqr().unwrap().mean_keepdim(1).unwrap();
-    let deviation = (variance + f64::from(EPS)).unwrap().sqrt().unwrap();
-    away.broadcast_div(&deviation)
-        .unwrap()
-        .reshape(x.shape())
-        .unwrap()
-}
-
 #[test]
 fn norms_match_f64() {
     for dims in SHAPES {
@@ -101,7 +91,7 @@ fn norms_match_f64() {
             &format!("layer norm {dims:?}"),
             std::slice::from_ref(&x),
             |v| norm::layer_norm(&v[0], EPS).unwrap(),
-            |v| formula_norm(&v[0]),
+            |v| formulas::layer_norm(&v[0], f64::from(EPS)),
         );
         let affine = [
             x.clone(),
@@ -112,22 +102,15 @@ fn norms_match_f64() {
             &format!("affine layer norm {dims:?}"),
             &affine,
             |v| norm::layer_norm_affine(&v[0], &v[1], &v[2], EPS).unwrap(),
-            |v| {
-                let scaled = formula_norm(&v[0]).broadcast_mul(&v[1]).unwrap();
-                scaled.broadcast_add(&v[2]).unwrap()
-            },
+            |v| formulas::layer_norm_affine(&v[0], &v[1], &v[2], f64::from(EPS)),
         );
         let (mean, std) = (noise(&dims[1..2], 4, 1.0), noise(&dims[1..2], 5, 0.5));
         let std = (std + 1.0).unwrap();
-        let per_channel = |t: &Tensor| double(t).reshape((1, (), 1, 1)).unwrap();
         compare(
             &format!("standardise {dims:?}"),
             &[x],
             |v| norm::standardise(&v[0], &mean, &std).unwrap(),
-            |v| {
-                let away = v[0].broadcast_sub(&per_channel(&mean)).unwrap();
-                away.broadcast_div(&per_channel(&std)).unwrap()
-            },
+            |v| formulas::standardise(&v[0], &double(&mean), &double(&std)),
         );
     }
 }
@@ -136,30 +119,23 @@ fn norms_match_f64() {
 fn maps_match_f64() {
     for dims in SHAPES {
         let z = [noise(&dims, 6, 3.0)];
-        let energy = |v: &[Var]| (v[0].sqr().unwrap() * 0.5).unwrap();
         compare(
             &format!("nll {dims:?}"),
             &z,
             |v| map::negative_log_likelihood(&v[0]).unwrap(),
-            |v| energy(v).mean(1).unwrap(),
+            |v| formulas::negative_log_likelihood(&v[0]),
         );
         compare(
             &format!("exp {dims:?}"),
             &z,
             |v| map::exponential(&map::negative_log_likelihood(&v[0]).unwrap()).unwrap(),
-            |v| {
-                let nll = energy(v).mean(1).unwrap();
-                nll.neg().unwrap().exp().unwrap().neg().unwrap()
-            },
+            |v| formulas::exponential(&v[0]),
         );
         compare(
             &format!("prob {dims:?}"),
             &z,
             |v| map::probability(&v[0]).unwrap(),
-            |v| {
-                let densities = energy(v).neg().unwrap().exp().unwrap();
-                densities.mean(1).unwrap().neg().unwrap()
-            },
+            |v| formulas::probability(&v[0]),
         );
         let small = [noise(&[dims[0], dims[2], dims[3]], 7, 1.0)];
         for (height, width) in [(dims[2] * 4, dims[3] * 4), (11, 5)] {
@@ -167,49 +143,13 @@ fn maps_match_f64() {
                 &format!("upsample {dims:?} to {height}x{width}"),
                 &small,
                 |v| map::upsample_bilinear(&v[0], height, width).unwrap(),
-                |v| {
-                    let rows = interpolation(dims[2], height);
-                    let columns = interpolation(dims[3], width).t().unwrap();
-                    let down = rows.broadcast_matmul(&v[0]).unwrap();
-                    down.broadcast_matmul(&columns).unwrap()
-                },
+                |v| formulas::upsample(&v[0], height, width),
             );
         }
     }
 }
 
-/// Linear interpolation between centres of `from` cells, at the centres of `to`: `[to, from]`.
-fn interpolation(from: usize, to: usize) -> Tensor {
-    let mut matrix = vec![0f64; to * from];
-    for row in 0..to {
-        let place = (row as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-        let place = place.clamp(0.0, from as f64 - 1.0);
-        let (low, share) = (place.floor() as usize, place.fract());
-        matrix[row * from + low] += 1.0 - share;
-        matrix[row * from + (low + 1).min(from - 1)] += share;
-    }
-    Tensor::from_vec(matrix, (to, from), &Device::Cpu).unwrap()
-}
-
 const CLAMP: f32 = 1.9;
-
-/// Output, then log-det, of the coupling's formula.
-fn formula_coupling(v: &[Var], indices: &Tensor) -> (Tensor, Tensor) {
-    let (x, a) = (v[0].as_tensor(), (v[1].as_tensor() * 0.1).unwrap());
-    let channels = x.dim(1).unwrap();
-    let active = channels / 2;
-    let log_s = a.narrow(1, 0, active).unwrap().tanh().unwrap();
-    let log_s = (log_s * f64::from(CLAMP)).unwrap();
-    let x1 = x.narrow(1, 0, channels - active).unwrap();
-    let x2 = x.narrow(1, channels - active, active).unwrap();
-    let moved = (x2 * log_s.exp().unwrap()).unwrap();
-    let moved = (moved + a.narrow(1, active, active).unwrap()).unwrap();
-    let per_channel = |v: &Var| v.reshape((1, (), 1, 1)).unwrap();
-    let u = Tensor::cat(&[x1, moved], 1).unwrap();
-    let u = u.broadcast_mul(&per_channel(&v[2])).unwrap();
-    let u = u.broadcast_add(&per_channel(&v[3])).unwrap();
-    (u.index_select(indices, 1).unwrap(), log_s.sum(1).unwrap())
-}
 
 #[test]
 fn couplings_match_f64() {
@@ -224,7 +164,10 @@ fn couplings_match_f64() {
         ];
         let indices: Vec<u32> = (0..channels as u32).rev().collect();
         let permutation = Permutation::new(indices.clone()).unwrap();
-        let indices = Tensor::from_vec(indices, channels, &Device::Cpu).unwrap();
+        let formula = |v: &[Var]| {
+            let inputs = [0, 1, 2, 3].map(|i| v[i].as_tensor());
+            formulas::coupling(inputs, &indices, CLAMP)
+        };
         let fused =
             |v: &[Var]| coupling::forward(&v[0], &v[1], &v[2], &v[3], &permutation, CLAMP).unwrap();
         // Both outputs as one, so that the gradients of both are compared.
@@ -235,7 +178,7 @@ fn couplings_match_f64() {
             &format!("coupling {dims:?}"),
             &inputs,
             |v| joined(fused(v)),
-            |v| joined(formula_coupling(v, &indices)),
+            |v| joined(formula(v)),
         );
         let [x, a, scale, offset] = &inputs;
         let (y, _) = coupling::forward(x, a, scale, offset, &permutation, CLAMP).unwrap();
@@ -250,7 +193,7 @@ fn couplings_match_f64() {
             .iter()
             .map(|t| Var::from_tensor(&double(t)).unwrap())
             .collect();
-        let (y, log_det) = formula_coupling(&doubles, &indices);
+        let (y, log_det) = formula(&doubles);
         let loss = (y * double(&dy)).unwrap().sum_all().unwrap();
         let loss = (loss - log_det.sum_all().unwrap()).unwrap();
         let reference = loss.backward().unwrap();

@@ -1,8 +1,9 @@
 //! Thresholds from normal images that the flow has not seen.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use super::device::EVALUATION_BATCH;
 use crate::{
     Error, Result,
     detector::{Calibration, NativeMaps, ScaleStatistics, Scoring},
@@ -82,10 +83,31 @@ pub(super) fn native_maps(
     store: &FeatureStore,
 ) -> Result<Vec<NativeMaps>> {
     let device = &flow.device();
-    (0..store.len())
-        .into_par_iter()
-        .map(|i| scoring.native_maps(&flow.forward(&store.batch(&[i], device)?)?))
-        .collect()
+    let maps =
+        |records: &[usize]| scoring.native_maps(&flow.forward(&store.batch(records, device)?)?);
+    if let Device::Cpu = device {
+        return (0..store.len())
+            .into_par_iter()
+            .map(|i| maps(&[i]))
+            .collect();
+    }
+    // On a GPU one thread queues everything, batch by batch.
+    let records: Vec<usize> = (0..store.len()).collect();
+    let mut all = Vec::with_capacity(records.len());
+    for batch in records.chunks(EVALUATION_BATCH) {
+        let maps = maps(batch)?;
+        for image in 0..batch.len() {
+            let of_image = |maps: &[Tensor]| -> Result<Vec<Tensor>> {
+                let maps = maps.iter();
+                maps.map(|map| Ok(map.narrow(0, image, 1)?)).collect()
+            };
+            all.push(NativeMaps {
+                image: of_image(&maps.image)?,
+                pixel: of_image(&maps.pixel)?,
+            });
+        }
+    }
+    Ok(all)
 }
 
 /// Mean and deviation of every scale over images and positions.

@@ -11,6 +11,7 @@ use crate::{
     features::FeatureStore,
     flow::FastFlow,
     kernels::adam::{AdamStep, Decided, Decision, adam_step},
+    kernels::device::free_memory,
 };
 
 /// Adam whose moments live beside the parameters (see [`super::Adam`]).
@@ -177,7 +178,12 @@ impl DeviceAdam {
     }
 }
 
-/// The training set on the flow's device where it fits; else batches are copied there one by one.
+/// A resident set may take one part in so many of the free memory: the rest is for weights, moments and activations.
+const SHARE: u64 = 2;
+/// Images that a flow takes at a time where nothing is trained.
+pub(super) const EVALUATION_BATCH: usize = 16;
+
+/// Cached features on the flow's device where they fit; else batches are copied there one by one.
 pub struct DeviceFeatures<'a> {
     store: &'a FeatureStore,
     device: Device,
@@ -185,21 +191,40 @@ pub struct DeviceFeatures<'a> {
 }
 
 impl<'a> DeviceFeatures<'a> {
-    /// Copies everything to `device`.
+    /// Copies everything to `device`, if that leaves enough of its memory.
     ///
     /// # Errors
     /// When the device fails for another reason than its memory.
     pub fn new(store: &'a FeatureStore, device: &Device) -> Result<Self> {
-        let resident = match store.on_device(device) {
+        let mut features = Self::streamed(store, device);
+        if !fits(store, device)? {
+            return Ok(features);
+        }
+        features.resident = match store.on_device(device) {
             Ok(maps) => Some(maps),
             Err(Error::GpuMemory(_)) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self {
+        Ok(features)
+    }
+
+    /// Copies nothing yet.
+    pub fn streamed(store: &'a FeatureStore, device: &Device) -> Self {
+        Self {
             store,
             device: device.clone(),
-            resident,
-        })
+            resident: None,
+        }
+    }
+
+    /// What the features are of.
+    pub fn store(&self) -> &'a FeatureStore {
+        self.store
+    }
+
+    /// Where batches appear.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Whether every image's maps stay on the device.
@@ -221,6 +246,15 @@ impl<'a> DeviceFeatures<'a> {
             .map(|map| Ok(map.index_select(&indices, 0)?))
             .collect()
     }
+}
+
+fn fits(store: &FeatureStore, device: &Device) -> Result<bool> {
+    // candle's `index_select` counts a tensor's values in 32 bits on a GPU.
+    let shapes = store.shapes().iter();
+    let largest = shapes.map(|shape| shape.values() * store.len()).max();
+    let countable = largest.is_some_and(|values| u32::try_from(values).is_ok());
+    let free = free_memory(device)?;
+    Ok(!store.is_empty() && free.is_none_or(|free| countable && store.bytes() <= free / SHARE))
 }
 
 /// Queues one training step.

@@ -8,6 +8,7 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use super::device::{DeviceFeatures, EVALUATION_BATCH};
 use crate::{Result, features::FeatureStore, flow::FastFlow};
 
 /// Lanes of a batch. More lanes keep more cores busy and cost one gradient buffer a running lane.
@@ -113,19 +114,32 @@ fn micro_batch(
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn mean_nll(flow: &FastFlow, store: &FeatureStore, device: &Device) -> Result<f64> {
-    let one = |record: usize| -> Result<f64> {
-        let nll = flow
-            .nll(&store.batch(&[record], device)?)?
-            .to_vec1::<f32>()?;
-        Ok(nll.iter().map(|&v| f64::from(v)).sum())
+pub fn mean_nll(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<f64> {
+    let store = features.store();
+    let each = match features.device() {
+        Device::Cpu => nll_on_cores(flow, features)?,
+        _ => nll_in_batches(flow, features)?,
     };
-    let each: Vec<Result<f64>> = (0..store.len()).into_par_iter().map(one).collect();
-    let mut sum = 0.0;
-    for nll in each {
-        sum += nll?;
-    }
+    let sum: f64 = each.iter().map(|&nll| f64::from(nll)).sum();
     Ok(per_value(sum / store.len().max(1) as f64, store))
+}
+
+fn nll_on_cores(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
+    let one = |record| Ok(flow.nll(&features.batch(&[record])?)?.to_vec1::<f32>()?);
+    let each = (0..features.store().len()).into_par_iter().map(one);
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// On a GPU: one thread queues everything, and the values are read back once.
+fn nll_in_batches(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
+    let records: Vec<usize> = (0..features.store().len()).collect();
+    let batches = records.chunks(EVALUATION_BATCH);
+    let parts = batches.map(|batch| flow.nll(&features.batch(batch)?));
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    match parts.is_empty() {
+        true => Ok(Vec::new()),
+        false => Ok(Tensor::cat(&parts, 0)?.to_vec1::<f32>()?),
+    }
 }
 
 /// An image's negative log-likelihood (constant left out) as nats a feature value, constant included.

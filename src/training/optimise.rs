@@ -96,11 +96,15 @@ impl Optimisation<'_> {
         let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
         let mut state = self.start(flow, checkpoint)?;
         let resident = self.resident(&state, store, progress)?;
+        let held_out = match &resident {
+            Some(_) => DeviceFeatures::new(held_out, self.device)?,
+            None => DeviceFeatures::streamed(held_out, self.device),
+        };
         while state.position.epoch < self.config.epochs && !self.is_over(&state.position) {
             let epoch = state.position.epoch;
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
             self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)?;
-            let record = self.end_epoch(&mut state, store, held_out, order.len())?;
+            let record = self.end_epoch(&mut state, store, &held_out, order.len())?;
             let record = self.judge(&mut state, record, judge)?;
             self.folder.event("epoch", &record)?;
             progress.epoch(&record, self.config.epochs);
@@ -352,11 +356,11 @@ impl Optimisation<'_> {
         &self,
         state: &mut State,
         store: &FeatureStore,
-        held_out: &FeatureStore,
+        held_out: &DeviceFeatures<'_>,
         images: usize,
     ) -> Result<EpochRecord> {
         let started = Instant::now();
-        let held_out_nll = mean_nll(&state.flow, held_out, self.device)?;
+        let held_out_nll = mean_nll(&state.flow, held_out)?;
         let position = &mut state.position;
         let loss = position.loss / images as f64;
         let record = EpochRecord {

@@ -6,7 +6,7 @@ use candle_core::Device;
 use sha2::{Digest, Sha256};
 
 use super::{
-    EpochRecord, Progress, TrainConfig, calibrate,
+    DeviceFeatures, EpochRecord, Progress, TrainConfig, calibrate,
     checkpoint::Checkpoint,
     mean_nll,
     optimise::{self, Fitted, Optimisation},
@@ -186,7 +186,8 @@ impl Trainer {
             (parts.preprocessing.height, parts.preprocessing.width),
             self.config.false_alarm_rate,
         )?;
-        let held_out_nll = mean_nll(&fitted.flow, &held_out, &self.device)?;
+        let held_out_features = DeviceFeatures::streamed(&held_out, &self.device);
+        let held_out_nll = mean_nll(&fitted.flow, &held_out_features)?;
         Ok((
             fitted,
             HeldOutFit {

@@ -1,61 +1,102 @@
-//! The same calls on the CPU and on a GPU: one body a case. Prints each case's largest error.
+//! The same calls on the CPU and on a GPU: one body a case, and its formula in f64 where it has one. Prints each
+//! case's largest error. FASTFLOW_REQUIRE_GPU=1 makes a case fail where it would be skipped for want of a GPU.
 
-use candle_core::{Device, Tensor, Var};
-use candle_fastflow::features::{FeatureStore, FeatureWriter};
-use candle_fastflow::flow::{
-    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
-};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_fastflow::kernels::{
-    FeatureShape,
     conv::{conv2d, conv2d_backward, conv2d_fused, max_pool_3x3_s2_p1},
     coupling::{self, LogDetGradient, Permutation},
     device::DeviceChoice,
-    map::{image_scores, negative_log_likelihood, probability, upsample_bilinear},
+    map::{
+        ScaleMap, Statistic, anomaly_map, image_scores, negative_log_likelihood, probability,
+        upsample_bilinear,
+    },
     norm::{layer_norm, layer_norm_affine, layer_norm_backward, standardise},
 };
-use candle_fastflow::training::{AdamConfig, DeviceAdam, DeviceFeatures, device_step};
 
+use super::formulas;
 use super::host::close;
+
+#[path = "flows.rs"]
+mod flows;
 
 /// Of the largest value of an output, for one operation: sums are in another order there.
 const ONE: f32 = 2e-5;
 /// The same for many operations after one another.
 const MANY: f32 = 5e-4;
+const EPS: f32 = 1e-5;
+const CLAMP: f32 = 2.0;
 
-/// Runs `case` on both and compares what it returns; `input(dims, seed)` makes a tensor there.
-fn on_both(
+/// Makes a tensor of these dimensions; the seed decides its values.
+type Input<'a> = &'a dyn Fn(&[usize], f64) -> Tensor;
+/// Exact values of some of a case's outputs, by their index, from inputs in f64.
+type Exact = Vec<(usize, Tensor)>;
+
+/// Runs `case` on both and compares what it returns.
+fn on_both(name: &str, tolerance: f32, case: impl Fn(Input) -> Vec<Tensor>) {
+    on_both_and_exactly(name, tolerance, case, |_| Vec::new());
+}
+
+/// [`on_both`], and both against a formula in f64.
+fn on_both_and_exactly(
     name: &str,
     tolerance: f32,
-    case: impl Fn(&dyn Fn(&[usize], f64) -> Tensor) -> Vec<Tensor>,
+    case: impl Fn(Input) -> Vec<Tensor>,
+    formula: impl Fn(Input) -> Exact,
 ) {
-    let gpu = match DeviceChoice::Cuda(0).open() {
-        Ok((gpu, _)) => gpu,
-        Err(why) => {
-            println!("skipped: {name} on a GPU ({why})");
-            return;
-        }
-    };
     let run = |device: &Device| case(&|dims, seed| wave(dims, seed, device));
-    let (expected, found) = (run(&Device::Cpu), run(&gpu));
-    assert_eq!(expected.len(), found.len());
-    let mut worst = 0f32;
-    for (i, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        assert_eq!(expected.dims(), found.dims(), "{name} {i}");
-        let (expected, found) = (values(expected), values(found));
-        close(&format!("{name} {i}"), &found, &expected, tolerance);
-        let size = expected.iter().fold(0f32, |size, v| size.max(v.abs()));
-        let error = expected
-            .iter()
-            .zip(&found)
-            .fold(0f32, |e, (a, b)| e.max((a - b).abs()));
-        worst = worst.max(error / size);
+    let exact = formula(&|dims, seed| double(&wave(dims, seed, &Device::Cpu)));
+    let gpu = gpu(name);
+    if exact.is_empty() && gpu.is_none() {
+        return;
     }
+    let on_cpu = run(&Device::Cpu);
+    compare_exactly(&format!("{name} on the CPU"), &on_cpu, &exact, tolerance);
+    let Some(gpu) = gpu else { return };
+    let found = run(&gpu);
+    assert_eq!(on_cpu.len(), found.len());
+    let pairs = on_cpu.iter().zip(&found).enumerate();
+    let worst = pairs.fold(0f32, |worst, (i, (expected, found))| {
+        worst.max(compare(&format!("{name} {i}"), found, expected, tolerance))
+    });
+    println!("{name}: GPU and CPU differ by {worst:.1e} of the largest value");
+    compare_exactly(&format!("{name} on the GPU"), &found, &exact, tolerance);
     // The same bits again: no reduction depends on what runs first.
-    let again = run(&gpu);
-    for (first, second) in found.iter().zip(&again) {
+    for (first, second) in found.iter().zip(&run(&gpu)) {
         assert_eq!(values(first), values(second), "{name} is not deterministic");
     }
-    println!("{name}: largest error {worst:.1e} of the largest value");
+}
+
+/// The first GPU; none, with a message, where there is none and none is required.
+fn gpu(name: &str) -> Option<Device> {
+    match DeviceChoice::Cuda(0).open() {
+        Ok((gpu, _)) => Some(gpu),
+        Err(why) => {
+            let required = std::env::var("FASTFLOW_REQUIRE_GPU").is_ok_and(|value| value != "0");
+            assert!(!required, "{name}: {why}");
+            println!("skipped: {name} on a GPU ({why})");
+            None
+        }
+    }
+}
+
+fn compare_exactly(name: &str, found: &[Tensor], exact: &Exact, tolerance: f32) {
+    let errors = exact.iter().map(|(i, expected)| {
+        let what = format!("{name} against f64, {i}");
+        compare(&what, &found[*i], expected, tolerance)
+    });
+    if let Some(worst) = errors.reduce(f32::max) {
+        println!("{name}: largest error against f64 {worst:.1e} of the largest value");
+    }
+}
+
+/// Fails above the tolerance; the largest error relative to the largest value expected.
+fn compare(what: &str, found: &Tensor, expected: &Tensor, tolerance: f32) -> f32 {
+    assert_eq!(expected.dims(), found.dims(), "{what}");
+    let (expected, found) = (values(expected), values(found));
+    close(what, &found, &expected, tolerance);
+    let size = expected.iter().fold(0f32, |size, v| size.max(v.abs()));
+    let errors = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
+    errors.fold(0f32, f32::max) / size
 }
 
 fn wave(dims: &[usize], seed: f64, device: &Device) -> Tensor {
@@ -64,18 +105,27 @@ fn wave(dims: &[usize], seed: f64, device: &Device) -> Tensor {
     Tensor::from_vec((0..len as u32).map(value).collect(), dims, device).unwrap()
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor
-        .flatten_all()
-        .unwrap()
-        .to_dtype(candle_core::DType::F32)
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+fn double(tensor: &Tensor) -> Tensor {
+    tensor.to_dtype(DType::F64).unwrap()
 }
 
-fn reversed(channels: usize) -> Permutation {
-    Permutation::new((0..channels as u32).rev().collect()).unwrap()
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.flatten_all().unwrap();
+    flat.to_dtype(DType::F32).unwrap().to_vec1().unwrap()
+}
+
+fn var(tensor: &Tensor) -> Var {
+    Var::from_tensor(tensor).unwrap()
+}
+
+/// Gradients of `sum(output * weights)` over all pairs.
+fn gradients(pairs: &[(&Tensor, &Tensor)], vars: &[&Var]) -> Vec<Tensor> {
+    let sum = |(output, weights): &(&Tensor, &Tensor)| (*output * *weights).unwrap().sum_all();
+    let sums: Vec<Tensor> = pairs.iter().map(|pair| sum(pair).unwrap()).collect();
+    let all = Tensor::stack(&sums, 0).unwrap().sum_all().unwrap();
+    let gradients = all.backward().unwrap();
+    let of = |var: &&Var| gradients.get(var).unwrap().clone();
+    vars.iter().map(of).collect()
 }
 
 /// Batch, channels, height, width: odd ones, and the largest of a ResNet's.
@@ -87,34 +137,60 @@ const SHAPES: [(usize, usize, usize, usize); 5] = [
     (32, 64, 64, 64),
 ];
 
+/// Whether a formula in f64 is quick enough on the CPU.
+fn is_small(dims: [usize; 4]) -> bool {
+    dims.iter().product::<usize>() < 1 << 20
+}
+
 #[test]
 fn coupling() {
     for (b, c, h, w) in SHAPES {
-        on_both(&format!("coupling {b}x{c}x{h}x{w}"), ONE, |input| {
+        let name = format!("coupling {b}x{c}x{h}x{w}");
+        let order: Vec<u32> = (0..c as u32).rev().collect();
+        let permutation = Permutation::new(order.clone()).unwrap();
+        let inputs = |input: Input| {
             // The first channels of a wider batch, as a step sees them.
             let x = input(&[b, c + 1, h, w], 0.1).narrow(1, 0, c).unwrap();
             let a = (input(&[b, c / 2 * 2, h, w], 0.2) * 8.0).unwrap();
-            let (scale, offset) = (input(&[c], 0.5).exp().unwrap(), input(&[c], 0.7));
-            let (dy, permutation) = (input(&[b, c, h, w], 0.9), reversed(c));
+            let scale = input(&[c], 0.5).exp().unwrap();
+            [x, a, scale, input(&[c], 0.7)]
+        };
+        let given = |input: Input| (input(&[b, c, h, w], 0.9), input(&[b, h, w], 0.4));
+        let case = |input: Input| {
+            let [x, a, scale, offset] = inputs(input);
+            let (dy, map) = given(input);
             let (y, log_det) =
-                coupling::forward(&x, &a, &scale, &offset, &permutation, 2.0).unwrap();
-            let map = input(&[b, h, w], 0.4);
+                coupling::forward(&x, &a, &scale, &offset, &permutation, CLAMP).unwrap();
             let mut all = vec![y.clone(), log_det];
             for given in [LogDetGradient::Constant(-1.0), LogDetGradient::Map(&map)] {
-                let g = coupling::backward(&x, &a, &scale, &offset, &permutation, 2.0, &dy, given)
-                    .unwrap();
+                let g =
+                    coupling::backward(&x, &a, &scale, &offset, &permutation, CLAMP, &dy, given)
+                        .unwrap();
                 let term = input(&[b, c - c / 2, h, w], 0.3);
-                all.extend([
-                    g.x.copy().unwrap(),
-                    g.a.clone(),
-                    g.scale.clone(),
-                    g.offset.clone(),
-                ]);
+                all.extend([g.x.copy().unwrap(), g.a.clone()]);
+                all.extend([g.scale.clone(), g.offset.clone()]);
                 all.push(g.add_to_passive(&term).unwrap());
             }
             let u = coupling::undo_affine(&y, &scale, &offset, &permutation).unwrap();
-            all.extend([coupling::uncouple(&u, &a, 2.0).unwrap(), u]);
+            all.extend([coupling::uncouple(&u, &a, CLAMP).unwrap(), u]);
             all
+        };
+        on_both_and_exactly(&name, ONE, case, |input| {
+            if !is_small([b, c, h, w]) {
+                return Vec::new();
+            }
+            let [x, a, scale, offset] = inputs(input).map(|tensor| var(&tensor));
+            let (dy, map) = given(input);
+            let (y, log_det) = formulas::coupling([&x, &a, &scale, &offset], &order, CLAMP);
+            let minus_one = (map.zeros_like().unwrap() - 1.0).unwrap();
+            let mut exact = vec![(0, y.clone()), (1, log_det.clone())];
+            for (first, of_log_det) in [(2, &minus_one), (7, &map)] {
+                let pairs = [(&y, &dy), (&log_det, of_log_det)];
+                let found = gradients(&pairs, &[&x, &a, &scale, &offset]);
+                exact.extend((first..).zip(found));
+            }
+            exact.push((12, x.as_tensor().clone()));
+            exact
         });
     }
 }
@@ -122,20 +198,43 @@ fn coupling() {
 #[test]
 fn norms() {
     for (b, c, h, w) in SHAPES {
-        on_both(&format!("norms {b}x{c}x{h}x{w}"), ONE, |input| {
+        let name = format!("norms {b}x{c}x{h}x{w}");
+        let inputs = |input: Input| {
             let x = input(&[b, c + 1, h, w], 0.1).narrow(1, 0, c).unwrap();
             let (mean, std) = (input(&[c], 0.2), input(&[c], 0.3).exp().unwrap());
             let (weight, bias) = (input(&[c, h, w], 0.4), input(&[c, h, w], 0.5));
+            [x, mean, std, weight, bias, input(&[b, c, h, w], 0.6)]
+        };
+        // Of two values each is the other's mirror image: their gradient is rounding error.
+        let differentiable = c * h * w > 2;
+        let case = |input: Input| {
+            let [x, mean, std, weight, bias, dy] = inputs(input);
             let mut all = vec![
-                layer_norm(&x, 1e-5).unwrap(),
-                layer_norm_affine(&x, &weight, &bias, 1e-5).unwrap(),
+                layer_norm(&x, EPS).unwrap(),
+                layer_norm_affine(&x, &weight, &bias, EPS).unwrap(),
                 standardise(&x, &mean, &std).unwrap(),
             ];
-            // Of two values each is the other's mirror image: their gradient is rounding error.
-            if c * h * w > 2 {
-                all.push(layer_norm_backward(&x, &input(&[b, c, h, w], 0.6), 1e-5).unwrap());
+            if differentiable {
+                all.push(layer_norm_backward(&x, &dy, EPS).unwrap());
             }
             all
+        };
+        on_both_and_exactly(&name, ONE, case, |input| {
+            if !is_small([b, c, h, w]) {
+                return Vec::new();
+            }
+            let [x, mean, std, weight, bias, dy] = inputs(input);
+            let (x, eps) = (var(&x), f64::from(EPS));
+            let y = formulas::layer_norm(&x, eps);
+            let mut exact = vec![
+                (0, y.clone()),
+                (1, formulas::layer_norm_affine(&x, &weight, &bias, eps)),
+                (2, formulas::standardise(&x, &mean, &std)),
+            ];
+            if differentiable {
+                exact.push((3, gradients(&[(&y, &dy)], &[&x]).remove(0)));
+            }
+            exact
         });
     }
 }
@@ -150,27 +249,46 @@ fn convolutions() {
         (3, 8, 6, 10, 9, 3, 2, 1),
         (32, 32, 32, 64, 64, 3, 1, 1),
     ] {
-        on_both(
-            &format!("convolution {b}x{c}x{h}x{w} to {o}, {k}x{k}"),
-            ONE,
-            |input| {
-                let x = input(&[b, c + 1, h, w], 0.1).narrow(1, 0, c).unwrap();
-                let (weight, bias) = (input(&[o, c, k, k], 0.2), input(&[o], 0.3));
-                let y = conv2d(&x, &weight, Some(&bias), s, p).unwrap();
-                let residual = input(y.dims(), 0.4);
-                let fused =
-                    conv2d_fused(&x, &weight, Some(&bias), s, p, Some(&residual), true).unwrap();
-                let dy = input(y.dims(), 0.5);
-                // Where a ReLU cuts must be the same on both: a mask that does not depend on rounding.
-                let mask = input(y.dims(), 0.6);
-                let mut all = vec![y, fused];
-                for output in [None, Some(&mask)] {
-                    let g = conv2d_backward(&x, &weight, &dy, s, p, output, true).unwrap();
-                    all.extend([g.input.unwrap(), g.weight, g.bias]);
-                }
-                all
-            },
-        );
+        let name = format!("convolution {b}x{c}x{h}x{w} to {o}, {k}x{k}");
+        let inputs = |input: Input| {
+            let x = input(&[b, c + 1, h, w], 0.1).narrow(1, 0, c).unwrap();
+            [x, input(&[o, c, k, k], 0.2), input(&[o], 0.3)]
+        };
+        // Residual, the output's gradient, and where a ReLU cuts: the same on both, so not what rounding makes it.
+        let like_y = |input: Input, dims: &[usize]| [0.4, 0.5, 0.6].map(|seed| input(dims, seed));
+        let case = |input: Input| {
+            let [x, weight, bias] = inputs(input);
+            let y = conv2d(&x, &weight, Some(&bias), s, p).unwrap();
+            let bare = conv2d_fused(&x, &weight, None, s, p, None, true).unwrap();
+            let [residual, dy, mask] = like_y(input, y.dims());
+            let fused =
+                conv2d_fused(&x, &weight, Some(&bias), s, p, Some(&residual), true).unwrap();
+            let mut all = vec![y, bare, fused];
+            for output in [None, Some(&mask)] {
+                let g = conv2d_backward(&x, &weight, &dy, s, p, output, true).unwrap();
+                all.extend([g.input.unwrap(), g.weight, g.bias]);
+            }
+            all
+        };
+        on_both_and_exactly(&name, ONE, case, |input| {
+            if !is_small([b, c, h, w]) {
+                return Vec::new();
+            }
+            let [x, weight, bias] = inputs(input).map(|tensor| var(&tensor));
+            let product = x.conv2d(&weight, p, s, 1, 1).unwrap();
+            let y = product
+                .broadcast_add(&formulas::per_channel(&bias))
+                .unwrap();
+            let [residual, dy, mask] = like_y(input, y.dims());
+            let fused = (&y + residual).unwrap().relu().unwrap();
+            let mut exact = vec![(0, y.clone()), (1, product.relu().unwrap()), (2, fused)];
+            let passes = mask.gt(0.0).unwrap().to_dtype(DType::F64).unwrap();
+            for (first, dy) in [(3, dy.clone()), (6, (dy * passes).unwrap())] {
+                let found = gradients(&[(&y, &dy)], &[&x, &weight, &bias]);
+                exact.extend((first..).zip(found));
+            }
+            exact
+        });
     }
     on_both("max-pool", ONE, |input| {
         vec![max_pool_3x3_s2_p1(&input(&[2, 3, 13, 16], 0.1)).unwrap()]
@@ -179,7 +297,7 @@ fn convolutions() {
 
 #[test]
 fn maps_and_scores() {
-    on_both("maps and scores", ONE, |input| {
+    let case = |input: Input| {
         let z = input(&[3, 20, 9, 11], 0.1);
         let maps = negative_log_likelihood(&z).unwrap();
         let large = upsample_bilinear(&maps, 40, 33).unwrap();
@@ -187,98 +305,73 @@ fn maps_and_scores() {
         let mut all = vec![maps, probability(&z).unwrap(), large];
         all.extend(scores);
         all
+    };
+    on_both_and_exactly("maps and scores", ONE, case, |input| {
+        let z = input(&[3, 20, 9, 11], 0.1);
+        let maps = formulas::negative_log_likelihood(&z);
+        let large = formulas::upsample(&maps, 40, 33);
+        let flat = large.flatten_from(1).unwrap();
+        let (largest, mean) = (flat.max(1).unwrap(), flat.mean(1).unwrap());
+        vec![
+            (0, maps),
+            (1, formulas::probability(&z)),
+            (2, large),
+            (3, largest),
+            (5, mean),
+        ]
     });
 }
 
-fn shapes() -> Vec<FeatureShape> {
-    let shape = |(channels, height, width)| FeatureShape {
-        channels,
-        height,
-        width,
-    };
-    [(16, 12, 10), (9, 6, 5)].map(shape).to_vec()
-}
-
-fn flow(norm: FeatureNorm, device: &Device) -> FastFlow {
-    let config = FlowConfig {
-        steps: 4,
-        kernels: Kernels::Alternating,
-        hidden: vec![8, 5],
-        clamp: 2.0,
-        norm,
-        coupling: Coupling::Affine,
-    };
-    FastFlow::init(&config, &shapes(), 3, device).unwrap()
-}
-
-fn features(input: &dyn Fn(&[usize], f64) -> Tensor, batch: usize) -> Vec<Tensor> {
-    let map = |s: &FeatureShape| input(&[batch, s.channels, s.height, s.width], s.channels as f64);
-    shapes().iter().map(map).collect()
-}
-
+/// The whole map: in one kernel, and where the low-resolution positions under a tile or the scales are too many for it.
 #[test]
-fn whole_flows() {
-    for norm in [
-        FeatureNorm::LayerNorm,
-        FeatureNorm::LayerNormAffine,
-        FeatureNorm::Standardise,
+fn fused_maps() {
+    let one_kernel: &[[usize; 4]] = &[[2, 6, 16, 12], [2, 9, 8, 6], [2, 3, 1, 1]];
+    let large_region: &[[usize; 4]] = &[[1, 2, 200, 190]];
+    let many_scales: &[[usize; 4]] = &[[2, 3, 4, 5]; 9];
+    for (what, scales) in [
+        ("one kernel", one_kernel),
+        ("a large region", large_region),
+        ("many scales", many_scales),
     ] {
-        on_both(&format!("flow with {norm:?}"), MANY, |input| {
-            let features = features(input, 7);
-            let flow = flow(norm, features[0].device());
-            let (loss, gradients) = flow.device_loss_and_gradients(&features).unwrap();
-            let latents = flow.forward(&features).unwrap();
-            let z: Vec<Tensor> = latents.iter().map(|latent| latent.z.clone()).collect();
-            let mut all = vec![loss.reshape(1).unwrap(), flow.nll(&features).unwrap()];
-            for kind in [MapKind::Nll, MapKind::Exp, MapKind::Prob] {
-                all.push(anomaly_map(&latents, kind, &Share::mean(z.len()), (48, 50)).unwrap());
-            }
-            all.extend(flow.inverse(&z).unwrap());
-            all.extend(z);
-            all.extend(gradients);
-            all
-        });
-    }
-}
-
-fn store(input: &dyn Fn(&[usize], f64) -> Tensor, images: usize) -> FeatureStore {
-    let mut writer = FeatureWriter::new(shapes(), images, u64::MAX, &std::env::temp_dir()).unwrap();
-    let maps = features(input, images);
-    for image in 0..images {
-        let one: Vec<Tensor> = maps
-            .iter()
-            .map(|map| map.narrow(0, image, 1).unwrap())
-            .collect();
-        writer.push(&one).unwrap();
-    }
-    writer.finish().unwrap()
-}
-
-#[test]
-fn training_steps() {
-    on_both("training", MANY, |input| {
-        let store = store(input, 6);
-        let device = input(&[1], 0.0).device().clone();
-        let flow = flow(FeatureNorm::LayerNormAffine, &device);
-        let config = AdamConfig {
-            // Adam's first steps divide rounding errors by themselves where a gradient is about 0.
-            epsilon: 1e-3,
-            ..AdamConfig::default()
+        let latents = |input: Input| -> Vec<Tensor> {
+            let seeds = scales.iter().zip(1u8..);
+            seeds.map(|(dims, seed)| input(dims, seed.into())).collect()
         };
-        let mut adam = DeviceAdam::new(flow.parameters(), config, &device).unwrap();
-        let features = DeviceFeatures::new(&store, &device).unwrap();
-        for batch in [[0, 1, 2], [3, 4, 5], [5, 2, 0]] {
-            device_step(&flow, &mut adam, &features, &batch, Some(100.0)).unwrap();
+        let parts = |index: usize| (0.3 - 0.1 * index as f32, 1.5 / (index + 1) as f32);
+        let size = (64, 50);
+        for statistic in [
+            Statistic::Nll,
+            Statistic::Exponential,
+            Statistic::Probability,
+        ] {
+            let case = |input: Input| {
+                let latents = latents(input);
+                let scale = |(index, z)| {
+                    let (shift, factor) = parts(index);
+                    ScaleMap { z, shift, factor }
+                };
+                let scales: Vec<ScaleMap> = latents.iter().enumerate().map(scale).collect();
+                vec![anomaly_map(&scales, statistic, size).unwrap()]
+            };
+            let name = format!("fused map, {what}, {statistic:?}");
+            on_both_and_exactly(&name, ONE, case, |input| {
+                let mut sum: Option<Tensor> = None;
+                for (index, z) in latents(input).iter().enumerate() {
+                    let maps = match statistic {
+                        Statistic::Nll => formulas::negative_log_likelihood(z),
+                        Statistic::Exponential => formulas::exponential(z),
+                        Statistic::Probability => formulas::probability(z),
+                    };
+                    let (shift, factor) = parts(index);
+                    let map = formulas::upsample(&maps, size.0, size.1);
+                    let map = ((map - f64::from(shift)).unwrap() * f64::from(factor)).unwrap();
+                    sum = Some(match sum {
+                        None => map,
+                        Some(sum) => (map + sum).unwrap(),
+                    });
+                }
+                vec![(0, sum.unwrap())]
+            });
         }
-        let progressed = adam.progressed().unwrap();
-        assert_eq!((adam.steps(), progressed.refused), (3, None));
-        let mut all: Vec<Tensor> = flow
-            .parameters()
-            .iter()
-            .map(|(_, var): &(String, Var)| var.as_tensor().clone())
-            .collect();
-        let sums = [progressed.loss as f32, progressed.gradient_norm as f32];
-        all.push(Tensor::new(&sums, &Device::Cpu).unwrap());
-        all
-    });
+    }
 }

@@ -1,9 +1,10 @@
 //! The optimizer on a GPU; arithmetic and launch shapes are in ../cuda/adam.h.
 
+use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::{CudaStorage, Layout, Result, Storage, Tensor};
 
-use super::{AdamStep, Decide, PARTS};
+use super::{AdamStep, Decide, PARTS, Update};
 use crate::kernels::cuda::{Grid, launch, values};
 
 /// A storage with its layout.
@@ -54,53 +55,32 @@ pub(super) fn decide(
     Ok(())
 }
 
-pub(super) fn moments(
-    step: AdamStep,
-    control: &Tensor,
-    (moments, layout): Output,
+pub(super) fn update(
+    op: &Update<'_>,
+    (parameter, layout): Output,
     (gradient, gradient_layout): Input,
-    (parameter, parameter_layout): Input,
 ) -> Result<()> {
     let device = &gradient.device;
     let stream = device.cuda_stream();
-    let size = gradient_layout.shape().elem_count();
-    let control = control_address(control)?;
-    let moments = values::<f32>(moments, layout, &stream)?;
-    let gradient = values::<f32>(gradient, gradient_layout, &stream)?;
-    let parameter = values::<f32>(parameter, parameter_layout, &stream)?;
-    let numbers = Sized {
-        size: size as i32,
-        step,
-    };
-    launch!(device, Adam::"adam_moments_f32", Grid::over(size), numbers, control, gradient, parameter, moments);
-    Ok(())
-}
-
-pub(super) fn update(
-    step: AdamStep,
-    control: &Tensor,
-    (parameter, layout): Output,
-    (moments, moments_layout): Input,
-) -> Result<()> {
-    let device = &moments.device;
-    let stream = device.cuda_stream();
     let size = layout.shape().elem_count();
-    let control = control_address(control)?;
+    let control = address_of::<f64>(op.control)?;
+    let moments = address_of::<f32>(op.moments)?;
     let parameter = values::<f32>(parameter, layout, &stream)?;
-    let moments = values::<f32>(moments, moments_layout, &stream)?;
+    let gradient = values::<f32>(gradient, gradient_layout, &stream)?;
     let numbers = Sized {
         size: size as i32,
-        step,
+        step: op.step,
     };
-    launch!(device, Adam::"adam_update_f32", Grid::over(size), numbers, control, moments, parameter);
+    launch!(device, Adam::"adam_f32", Grid::over(size), numbers, control, gradient, moments, parameter);
     Ok(())
 }
 
-fn control_address(control: &Tensor) -> Result<u64> {
-    let (storage, layout) = control.storage_and_layout();
+/// Where the values of a contiguous tensor start; the tensor must outlive the launch.
+fn address_of<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {
         candle_core::bail!("the optimizer's tensors are on different devices");
     };
     let stream = storage.device.cuda_stream();
-    values::<f64>(storage, layout, &stream)
+    values::<T>(storage, layout, &stream)
 }

@@ -3,24 +3,21 @@
 
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, InplaceOp2, Layout,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, InplaceOp1, Layout,
     Result as CandleResult, Shape, Storage, Tensor,
 };
 
 use super::geometry::Geometry;
 use super::{ConvGradients, check_shape};
 use crate::Result;
-use crate::kernels::coupling::cuda::{span, sum_rows};
-use crate::kernels::cuda::{Grid, address, launch, values};
+use crate::kernels::coupling::cuda::{span, sum_rows, with_values};
+use crate::kernels::cuda::{Grid, WIDE, address, launch, values};
 use crate::kernels::view::batch_strided;
 
 #[cfg(feature = "cudnn")]
 use super::cudnn as product;
 #[cfg(not(feature = "cudnn"))]
 use super::patched as product;
-
-/// Values of one 16-byte access.
-const WIDE: usize = 4;
 
 /// Whether this tensor goes through these kernels.
 pub(super) fn is_ours(x: &Tensor) -> bool {
@@ -40,15 +37,16 @@ pub(super) fn convolve(
     if b.is_none() && residual.is_none() && !relu {
         return Ok(y);
     }
-    let bias = match b {
-        Some(b) => b.contiguous()?,
-        None => Tensor::zeros(geometry.out_channels, DType::F32, x.device())?,
-    };
+    let bias = b.map(Tensor::contiguous).transpose()?;
     let residual = residual.map(batch_strided).transpose()?;
     if let Some(residual) = &residual {
         check_shape("residual", residual, geometry.out_shape().into())?;
     }
-    y.inplace_op2(&bias, &Epilogue { relu, residual })?;
+    y.inplace_op1(&Epilogue {
+        bias,
+        residual,
+        relu,
+    })?;
     Ok(y)
 }
 
@@ -70,7 +68,8 @@ pub(super) fn gradients(
             let masked = packed.narrow(0, 0, values)?;
             (
                 masked.reshape(geometry.out_shape())?,
-                packed.narrow(0, values, channels)?,
+                // A copy: it outlives the large gradient before it.
+                packed.narrow(0, values, channels)?.force_contiguous()?,
             )
         }
     };
@@ -84,39 +83,32 @@ pub(super) fn gradients(
     })
 }
 
-/// Adds the bias, perhaps a residual, and cuts at zero, in place.
+/// Adds a bias and a residual, where there are such, and cuts at zero, in place.
 struct Epilogue {
-    relu: bool,
+    /// Contiguous.
+    bias: Option<Tensor>,
     residual: Option<Tensor>,
+    relu: bool,
 }
 
-impl InplaceOp2 for Epilogue {
+impl InplaceOp1 for Epilogue {
     fn name(&self) -> &'static str {
         "conv-epilogue"
     }
 
-    fn cpu_fwd(
-        &self,
-        _: &mut CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> CandleResult<()> {
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> CandleResult<()> {
         candle_core::bail!("the CPU's convolution has its own epilogue")
     }
 
-    fn cuda_fwd(
-        &self,
-        y: &mut CudaStorage,
-        layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> CandleResult<()> {
+    fn cuda_fwd(&self, y: &mut CudaStorage, layout: &Layout) -> CandleResult<()> {
         let device = &y.device;
         let stream = device.cuda_stream();
         let (batch, channels, height, width) = layout.shape().dims4()?;
         let positions = height * width;
-        let bias = values::<f32>(bias, bias_layout, &stream)?;
+        let bias = match &self.bias {
+            None => 0,
+            Some(bias) => with_values(bias, Ok)?,
+        };
         let (residual, residual_image) = match &self.residual {
             None => (0, 0),
             Some(residual) => {

@@ -126,6 +126,11 @@ impl Plan {
     }
 }
 
+/// Starts cuDNN, or says why it cannot be used.
+pub(super) fn open(device: &CudaDevice) -> std::result::Result<(), CudnnError> {
+    handle(device).map(|_| ())
+}
+
 fn handle(device: &CudaDevice) -> std::result::Result<Arc<Cudnn>, CudnnError> {
     HANDLES.with_borrow_mut(|handles| {
         if let Some(handle) = handles.get(&device.id()) {

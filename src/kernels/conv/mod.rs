@@ -163,6 +163,12 @@ pub fn conv2d_backward(
     })
 }
 
+/// Starts cuDNN on this device, so that a library that does not fit shows before there is work.
+#[cfg(feature = "cudnn")]
+pub(crate) fn open_cudnn(device: &candle_core::CudaDevice) -> candle_core::Result<()> {
+    cudnn::open(device).map_err(candle_core::Error::wrap)
+}
+
 /// Whether the CPU kernels take this tensor.
 fn is_ours(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32

@@ -161,7 +161,9 @@ impl Backward {
             height,
             width,
         } = self.sizes;
-        let (x, a, _) = self.lengths();
+        let (x, a, affine) = self.lengths();
+        // A copy: training keeps these few until Adam has seen them, and must not keep the whole buffer with them.
+        let affine = packed.narrow(0, x + a, affine)?.force_contiguous()?;
         Ok(CouplingGradients {
             x: packed
                 .narrow(0, 0, x)?
@@ -169,8 +171,8 @@ impl Backward {
             a: packed
                 .narrow(0, x, a)?
                 .reshape((batch, 2 * self.sizes.active(), height, width))?,
-            scale: packed.narrow(0, x + a, channels)?,
-            offset: packed.narrow(0, x + a + channels, channels)?,
+            scale: affine.narrow(0, 0, channels)?,
+            offset: affine.narrow(0, channels, channels)?,
         })
     }
 }

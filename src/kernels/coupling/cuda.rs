@@ -5,12 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr};
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor};
 
 use super::{Permutation, Sizes};
-use crate::kernels::cuda::{Grid, address, launch, values};
-
-/// Values of one 16-byte access.
-const WIDE: usize = 4;
-/// Threads side by side along positions.
-const LANES: usize = 32;
+use crate::kernels::cuda::{Grid, LANES, WIDE, address, launch, values};
 
 /// A storage with its layout.
 pub(super) type Input<'a> = (&'a CudaStorage, &'a Layout);

@@ -12,12 +12,6 @@ FASTFLOW_ENTRY decide_f64(int parts, double images, double clip, const double* s
     decide(here(), parts, images, clip, squares, loss, control);
 }
 
-FASTFLOW_ENTRY adam_moments_f32(AdamStep s, const double* control, const float* gradient,
-                                            const float* parameter, float* moments) {
-    adam_moments(here(), s, control, gradient, parameter, moments);
-}
-
-FASTFLOW_ENTRY adam_update_f32(AdamStep s, const double* control, const float* moments,
-                                           float* parameter) {
-    adam_update(here(), s, control, moments, parameter);
+FASTFLOW_ENTRY adam_f32(AdamStep s, const double* control, const float* gradient, float* moments, float* parameter) {
+    adam(here(), s, control, gradient, moments, parameter);
 }

@@ -46,22 +46,18 @@ struct AdamStep {
 };
 
 // moments: first[size], second[size].
-FASTFLOW_FN void adam_moments(const Here& here, const AdamStep& s, const double* control, const float* gradient,
-                              const float* parameter, float* moments) {
+FASTFLOW_FN void adam(const Here& here, const AdamStep& s, const double* control, const float* gradient,
+                      float* moments, float* parameter) {
     const float factor = static_cast<float>(control[FACTOR]);
     if (factor != factor) return;
     for (long long i = here.index(); i < s.size; i += here.all()) {
         const float g = gradient[i] * factor + s.decay * parameter[i];
-        moments[i] = s.beta1 * moments[i] + (1.0f - s.beta1) * g;
-        moments[s.size + i] = s.beta2 * moments[s.size + i] + (1.0f - s.beta2) * g * g;
+        const float first = s.beta1 * moments[i] + (1.0f - s.beta1) * g;
+        const float second = s.beta2 * moments[s.size + i] + (1.0f - s.beta2) * g * g;
+        moments[i] = first;
+        moments[s.size + i] = second;
+        parameter[i] -= s.rate * first / (sqrtf(second) * s.inverse2 + s.epsilon);
     }
-}
-
-FASTFLOW_FN void adam_update(const Here& here, const AdamStep& s, const double* control, const float* moments,
-                             float* parameter) {
-    if (control[REFUSED] > 0.0) return;
-    for (long long i = here.index(); i < s.size; i += here.all())
-        parameter[i] -= s.rate * moments[i] / (sqrtf(moments[s.size + i]) * s.inverse2 + s.epsilon);
 }
 
 }  // namespace fastflow

@@ -66,6 +66,11 @@ pub(crate) fn function(
     Ok(function)
 }
 
+/// f32 values of one 16-byte access.
+pub(crate) const WIDE: usize = 4;
+/// Threads side by side along positions, as in grid.h.
+pub(crate) const LANES: usize = 32;
+
 /// A launch's shape: one-dimensional blocks of at most 512 threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {

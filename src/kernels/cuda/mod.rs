@@ -3,4 +3,4 @@
 
 mod launch;
 
-pub(crate) use launch::{Grid, Module, address, function, launch, values};
+pub(crate) use launch::{Grid, LANES, Module, WIDE, address, function, launch, values};

@@ -5,13 +5,9 @@ use candle_core::{CudaStorage, Layout, Result as CandleResult, Storage, Tensor, 
 
 use super::{ScaleMap, Statistic};
 use crate::Result;
-use crate::kernels::cuda::{Grid, address, launch};
+use crate::kernels::cuda::{Grid, LANES, WIDE, address, launch};
 use crate::kernels::view::batch_strided;
 
-/// Values of one 16-byte access.
-const WIDE: usize = 4;
-/// Threads side by side along positions.
-const LANES: usize = 32;
 /// As in map.h.
 const MAX_SCALES: usize = 8;
 const TILE: usize = 32;

@@ -4,12 +4,10 @@ use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr};
 use candle_core::{CudaStorage, Layout, Result};
 
 use super::batch_and_size;
-use crate::kernels::cuda::{Grid, address, launch, values};
+use crate::kernels::cuda::{Grid, WIDE, address, launch, values};
 
 /// Values that one block reduces.
 const CHUNK: usize = 4096;
-/// Values of one 16-byte access.
-const WIDE: usize = 4;
 
 /// `NormSizes` of norm.h.
 #[repr(C)]

@@ -252,10 +252,8 @@ static void adam_case(const Arguments& arguments) {
             decide(here, PARTS, images, clip, squares.data, losses.data + step - 1, control.data);
         });
         launch(PARTS, threads, 0, [&](const Here& here) {
-            adam_moments(here, s, control.data, gradient.data, parameter.data, moments.data);
+            adam(here, s, control.data, gradient.data, moments.data, parameter.data);
         });
-        launch(PARTS, threads, 0,
-               [&](const Here& here) { adam_update(here, s, control.data, moments.data, parameter.data); });
     }
     write(parameter), write(control);
 }
