@@ -426,16 +426,24 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
         .calibration
         .as_ref()
         .context("the detector has no threshold")?;
+    let record = config.training.as_ref();
+    let kept = record.and_then(|record| record.stopping.as_ref());
     if args.json {
         common::print_line(serde_json::json!({
-            "out": args.out, "name": config.name, "epochs": args.epochs, "seed": args.seed,
-            "held_out_nll": config.training.as_ref().map(|t| t.held_out_nll),
+            "out": args.out, "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
+            "kept_epoch": kept.map(|s| s.epoch), "held_out_nll": record.map(|t| t.held_out_nll),
             "threshold": calibration.threshold, "metrics": config.metrics,
         }))?;
         return Ok(Outcome::Done);
     }
     for (name, value) in &config.metrics {
         common::print_line(format!("{name:14} {value:.4}"))?;
+    }
+    if let (Some(kept), Some(record)) = (kept, record) {
+        common::print_line(format!(
+            "kept           epoch {} of {}: synthetic defects found with AUROC {:.4}",
+            kept.epoch, record.epochs, kept.synthetic_auroc
+        ))?;
     }
     common::print_line(format!(
         "threshold      {:.4}   (about {:.1} % of good products score above it)\n\

@@ -30,7 +30,7 @@ fn training_stops_on_synthetic_defects() {
         json(&[&args[..], &small, rest].concat())
     };
     let stopped = desk.out("stopped");
-    train(
+    let printed = train(
         &stopped,
         &["--epochs", "8", "--stop-on", "synthetic", "--patience", "2"],
     );
@@ -43,6 +43,8 @@ fn training_stops_on_synthetic_defects() {
         .collect();
     let epochs: Vec<&Value> = events.iter().filter(|e| e["event"] == "epoch").collect();
     assert_eq!(record["epochs"], epochs.len());
+    assert_eq!(printed["epochs"], epochs.len());
+    assert_eq!(printed["kept_epoch"], kept["epoch"]);
     let auroc = |epoch: &Value| epoch["synthetic_auroc"].as_f64().unwrap();
     let best = epochs.iter().map(|e| auroc(e)).fold(0.0, f64::max);
     assert!(best > 0.4 && best <= 1.0, "{best}");
