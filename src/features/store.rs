@@ -48,7 +48,7 @@ impl FeatureStore {
 
     /// Bytes of all maps.
     pub fn bytes(&self) -> u64 {
-        (self.values().len() * size_of::<f32>()) as u64
+        size_of_val(self.values()) as u64
     }
 
     /// Whether the maps were too large for the memory limit.
