@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -814,4 +814,27 @@ fn a_full_disk_leaves_nothing_half_written() {
     assert!(errors.contains("limit on file sizes"), "{errors}");
     assert!(!out.join("config.json").exists() && !out.join("model.safetensors").exists());
     assert!(!out.join("run/checkpoint.safetensors").exists());
+}
+
+#[test]
+fn a_check_goes_through_all_categories() {
+    let folder = tempfile::tempdir().unwrap();
+    generate(&folder.path().join("linen"), "1");
+    std::fs::create_dir_all(folder.path().join("hollow/train/good")).unwrap();
+    std::fs::create_dir_all(folder.path().join("odd/train/normal")).unwrap();
+    let output = run(&["data", "check", text(folder.path())]);
+    assert_eq!(output.status.code(), Some(2));
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    for words in [
+        "linen: 14 normal images",
+        "hollow:\n  error: ",
+        "odd:\n  error: has no train/good",
+    ] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+    let errors = told(&output);
+    assert!(
+        errors.contains("odd, hollow: mend") && !errors.contains("linen"),
+        "{errors}"
+    );
 }

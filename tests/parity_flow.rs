@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
 use candle_fastflow::flow::{
-    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, anomaly_map,
+    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
 };
 use candle_fastflow::kernels::FeatureShape;
 
@@ -106,7 +106,7 @@ fn check(case: &str, config: FlowConfig, shapes: &[(usize, usize, usize)]) {
         (MapKind::Exp, "exp"),
         (MapKind::Prob, "prob"),
     ] {
-        let map = anomaly_map(&latents, kind, MAP_SIZE).unwrap();
+        let map = anomaly_map(&latents, kind, &Share::mean(latents.len()), MAP_SIZE).unwrap();
         close(name, &map, &reference[&format!("map.{name}")]);
     }
     let (loss, gradients) = flow.loss_and_gradients(&features).unwrap();

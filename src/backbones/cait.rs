@@ -12,7 +12,10 @@ use super::{
 };
 use crate::Result;
 
-/// A CaiT's shape; its patches are 16 pixels wide.
+/// Side of a patch in pixels.
+pub(super) const PATCH: usize = 16;
+
+/// A CaiT's shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Side of the grid of patches that the position embedding was trained on.
@@ -39,7 +42,7 @@ impl Cait {
     /// When a tensor is missing or misshapen.
     pub fn new(info: BackboneInfo, config: &Config, weights: &Weights) -> Result<Self> {
         let sizes = Sizes {
-            patch: 16,
+            patch: PATCH,
             grid: config.grid,
             width: config.width,
             heads: config.heads,

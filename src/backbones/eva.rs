@@ -19,6 +19,26 @@ const GRID: usize = INPUT / 14;
 /// Channels of a head: candle-transformers knows no other.
 const HEAD: usize = 64;
 
+/// Shapes of the maps of an input of (height, width) pixels.
+pub(super) fn shapes(
+    id: &str,
+    channels: usize,
+    (height, width): (usize, usize),
+) -> Result<Vec<FeatureShape>> {
+    if (height, width) != (INPUT, INPUT) {
+        return Err(Error::Shape {
+            what: format!("input of backbone `{id}`"),
+            expected: format!("{INPUT}x{INPUT}"),
+            found: format!("{height}x{width}"),
+        });
+    }
+    Ok(vec![FeatureShape {
+        channels,
+        height: GRID,
+        width: GRID,
+    }])
+}
+
 /// An EVA-02 up to its tap.
 #[derive(Debug)]
 pub struct Eva {
@@ -59,18 +79,7 @@ impl Backbone for Eva {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        if (height, width) != (INPUT, INPUT) {
-            return Err(Error::Shape {
-                what: format!("input of backbone `{}`", self.info.id),
-                expected: format!("{INPUT}x{INPUT}"),
-                found: format!("{height}x{width}"),
-            });
-        }
-        Ok(vec![FeatureShape {
-            channels: self.width,
-            height: GRID,
-            width: GRID,
-        }])
+        shapes(&self.info.id, self.width, (height, width))
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {

@@ -19,7 +19,7 @@ mod weights;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
-pub use registry::{info, list, load, load_random, needs_weights, resolve_id};
+pub use registry::{info, list, load, load_random, needs_weights, resolve_id, shapes};
 pub use weights::Weights;
 
 use crate::{Error, Result, imaging::Preprocessing};

@@ -5,12 +5,13 @@ use std::path::Path;
 use candle_core::Device;
 
 use super::{
-    Backbone, BackboneInfo, Family,
+    Backbone, BackboneInfo, Family, FeatureShape,
     cait::{self, Cait},
     catalogue::{Network, ROWS, Row, UNKNOWN_LICENCE},
     resnet::ResNet,
+    transformer::map_shape,
     vit::{self, Vit},
-    wavelet::Wavelet,
+    wavelet::{self, Wavelet},
     weights::Weights,
 };
 use crate::{Error, Result, imaging::Preprocessing};
@@ -46,6 +47,24 @@ pub fn load_random(id: &str, seed: u64, device: &Device) -> Result<Box<dyn Backb
 pub fn info(id: &str) -> Result<BackboneInfo> {
     let (row, tag) = find(id)?;
     Ok(row.info(tag))
+}
+
+/// Shapes of the maps of backbone `id` for an input of `height` x `width` pixels, finest first: what
+/// [`Backbone::shapes`] says, without its weights.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown id, and when the input size does not fit the architecture.
+pub fn shapes(id: &str, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+    let (row, tag) = find(id)?;
+    match &row.network {
+        Network::ResNet(config) => Ok(config.shapes(height, width)),
+        Network::Vit(config) => Ok(vec![map_shape(config.patch, config.width, height, width)?]),
+        Network::Cait(config) => Ok(vec![map_shape(cait::PATCH, config.width, height, width)?]),
+        Network::Eva {
+            width: channels, ..
+        } => eva_shapes(&row.info(tag).id, *channels, (height, width)),
+        Network::Wavelet => wavelet::shapes(height, width),
+    }
 }
 
 /// Every architecture with its default tag.
@@ -127,12 +146,26 @@ fn eva(
     Ok(Box::new(super::eva::Eva::new(info, width, tap, weights)?))
 }
 
+#[cfg(feature = "transformers")]
+fn eva_shapes(id: &str, channels: usize, input: (usize, usize)) -> Result<Vec<FeatureShape>> {
+    super::eva::shapes(id, channels, input)
+}
+
 #[cfg(not(feature = "transformers"))]
 fn eva(info: BackboneInfo, _: usize, _: usize, _: &Weights) -> Result<Box<dyn Backbone>> {
-    Err(Error::Invalid(format!(
-        "backbone `{}` is in builds with the feature `transformers` only: cargo install --path . --features transformers",
-        info.id
-    )))
+    Err(not_built(&info.id))
+}
+
+#[cfg(not(feature = "transformers"))]
+fn eva_shapes(id: &str, _: usize, _: (usize, usize)) -> Result<Vec<FeatureShape>> {
+    Err(not_built(id))
+}
+
+#[cfg(not(feature = "transformers"))]
+fn not_built(id: &str) -> Error {
+    Error::Invalid(format!(
+        "backbone `{id}` is in builds with the feature `transformers` only: cargo install --path . --features transformers"
+    ))
 }
 
 impl Network {
@@ -253,6 +286,23 @@ mod tests {
                 1
             );
         }
+    }
+
+    #[test]
+    fn shapes_need_no_weights() {
+        for (id, side) in [
+            ("wavelet", 64),
+            ("resnet18", 100),
+            ("wide_resnet50_2", 64),
+            ("deit_tiny_patch16_224", 64),
+            ("vit_small_patch14_dinov2", 56),
+            ("cait_xxs24_224", 64),
+        ] {
+            let backbone = load_random(id, 0, &Device::Cpu).unwrap();
+            let found = shapes(id, side, 2 * side).unwrap();
+            assert_eq!(found, backbone.shapes(side, 2 * side).unwrap(), "{id}");
+        }
+        assert!(shapes("wavelet", 65, 64).is_err() && shapes("cait_m48_448", 100, 96).is_err());
     }
 
     #[test]

@@ -37,6 +37,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// Shapes of the maps of an input of `height` x `width` pixels.
+    pub(super) fn shapes(&self, height: usize, width: usize) -> Vec<FeatureShape> {
+        (0..3)
+            .map(|stage| FeatureShape {
+                channels: self.out_channels(stage),
+                height: height.div_ceil(4 << stage),
+                width: width.div_ceil(4 << stage),
+            })
+            .collect()
+    }
+
     fn out_channels(&self, stage: usize) -> usize {
         match self.block {
             BlockKind::Basic => PLANES[stage],
@@ -94,13 +105,7 @@ impl Backbone for ResNet {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        Ok((0..3)
-            .map(|stage| FeatureShape {
-                channels: self.config.out_channels(stage),
-                height: height.div_ceil(4 << stage),
-                width: width.div_ceil(4 << stage),
-            })
-            .collect())
+        Ok(self.config.shapes(height, width))
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {

@@ -61,6 +61,28 @@ struct Positions {
     latest: Mutex<((usize, usize), Tensor)>,
 }
 
+/// The shape of a map of `channels` for an image of `height` x `width` pixels.
+pub(super) fn map_shape(
+    patch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+) -> Result<FeatureShape> {
+    let fits = |side: usize| side > 0 && side.is_multiple_of(patch);
+    if !fits(height) || !fits(width) {
+        return Err(Error::Shape {
+            what: "input of a vision transformer".into(),
+            expected: format!("sides that its patch of {patch} divides"),
+            found: format!("{height}x{width}"),
+        });
+    }
+    Ok(FeatureShape {
+        channels,
+        height: height / patch,
+        width: width / patch,
+    })
+}
+
 impl Transformer {
     /// Reads the network; `prefix` names the tokens before the patches, in the order of their positions.
     pub(super) fn new(
@@ -115,20 +137,7 @@ impl Transformer {
 
     /// The map's shape for an image of `height` x `width` pixels.
     pub(super) fn shape(&self, height: usize, width: usize) -> Result<FeatureShape> {
-        let patch = self.sizes.patch;
-        let fits = |side: usize| side > 0 && side.is_multiple_of(patch);
-        if !fits(height) || !fits(width) {
-            return Err(Error::Shape {
-                what: "input of a vision transformer".into(),
-                expected: format!("sides that its patch of {patch} divides"),
-                found: format!("{height}x{width}"),
-            });
-        }
-        Ok(FeatureShape {
-            channels: self.sizes.width,
-            height: height / patch,
-            width: width / patch,
-        })
+        map_shape(self.sizes.patch, self.sizes.width, height, width)
     }
 
     /// All tokens `[B, P + N, D]` after the blocks and the final norm.

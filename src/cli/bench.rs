@@ -8,7 +8,9 @@ use candle_fastflow::{
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
     flow::{Activations, FastFlow, FeatureNorm, FlowConfig},
-    training::{Adam, AdamConfig, DeviceAdam, DeviceFeatures, batch_gradients, device_step},
+    training::{
+        Adam, AdamConfig, DeviceAdam, DeviceFeatures, TrainConfig, batch_gradients, device_step,
+    },
 };
 use serde::Serialize;
 
@@ -78,7 +80,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         flow.set_statistics(store(&features, 1)?.channel_statistics())?;
     }
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
-    let speed = Speed::measure(backbone.as_ref(), &flow, &input, batch, repeat, &device)?;
+    let scoring = TrainConfig::new(args.preset.into()).scoring;
+    let network = backbone.as_ref();
+    let speed = Speed::measure(network, &flow, &scoring, &input, batch, repeat, &device)?;
     let mut timing = Timing {
         backbone_id: backbone.info().id.clone(),
         weights,

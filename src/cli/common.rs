@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::Device;
 use candle_fastflow::{
+    Error,
     backbones::{self, Backbone},
     detector::{BackboneRecord, Detector, LoadOptions},
     hub,
@@ -121,4 +122,19 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Prints one line.
 pub fn print_line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
+}
+
+/// A page that cannot be written should be known before the work, not after it.
+pub fn make_room(option: &str, page: &Path) -> anyhow::Result<()> {
+    if page.is_dir() {
+        bail!(
+            "{option} {}: is a folder; name the page, for example {}",
+            page.display(),
+            page.join("report.html").display()
+        );
+    }
+    match page.parent() {
+        Some(folder) => Ok(std::fs::create_dir_all(folder).map_err(Error::io(folder))?),
+        None => Ok(()),
+    }
 }

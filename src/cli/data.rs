@@ -1,8 +1,8 @@
 //! `fastflow data`: data sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::anyhow;
 use candle_fastflow::datasets::{
     self, CheckReport,
     generated::{GenerateOptions, GeneratedProduct},
@@ -73,42 +73,81 @@ const LISTED: usize = 20;
 
 /// Checks the folder, or every category in it.
 fn check(args: CheckArgs) -> anyhow::Result<()> {
-    let inside = if args.dir.is_dir() {
+    let folders = if args.dir.is_dir() {
         datasets::categories(&args.dir)?
     } else {
         Vec::new()
     };
-    let folders = if inside.is_empty() {
-        vec![args.dir]
-    } else {
-        inside
-    };
     let mut unusable = Vec::new();
+    if folders.is_empty() {
+        return match check_one(&args.dir, args.json)? {
+            true => Ok(()),
+            false => Err(spoiled(&[name(&args.dir)])),
+        };
+    }
+    for folder in datasets::no_categories(&args.dir)? {
+        cannot_open(
+            &folder,
+            "has no train/good, so that it is no category",
+            args.json,
+        )?;
+        unusable.push(name(&folder));
+    }
     for folder in &folders {
-        let bar = super::progress::counter(args.json, "checking", 0);
-        let report = datasets::check(folder, &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })?;
-        bar.finish_and_clear();
-        if args.json {
-            let mut object = serde_json::to_value(&report)?;
-            object["hash"] = datasets::open(folder)?.hash()?.into();
-            common::print_line(object)?;
-        } else {
-            common::print(&told(&report))?;
-        }
-        if !report.is_usable() {
-            unusable.push(report.name);
+        // One category that cannot be opened does not keep the others from being looked at.
+        let usable = match check_one(folder, args.json) {
+            Ok(usable) => usable,
+            Err(why) => {
+                cannot_open(folder, &format!("{why:#}"), args.json)?;
+                false
+            }
+        };
+        if !usable {
+            unusable.push(name(folder));
         }
     }
-    if !unusable.is_empty() {
-        bail!(
-            "{}: mend or remove the files marked with an error, training or evaluation would stop at them",
-            unusable.join(", ")
-        );
+    match unusable.as_slice() {
+        [] => Ok(()),
+        some => Err(spoiled(some)),
     }
-    Ok(())
+}
+
+fn spoiled(names: &[String]) -> anyhow::Error {
+    anyhow!(
+        "{}: mend or remove what is marked with an error, training or evaluation would stop at it",
+        names.join(", ")
+    )
+}
+
+fn name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or(folder.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// Prints the report of one data set; whether it is usable.
+fn check_one(folder: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let bar = super::progress::counter(as_json, "checking", 0);
+    let report = datasets::check(folder, &|done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    if as_json {
+        let mut object = serde_json::to_value(&report)?;
+        object["hash"] = datasets::open(folder)?.hash()?.into();
+        common::print_line(object)?;
+    } else {
+        common::print(&told(&report))?;
+    }
+    Ok(report.is_usable())
+}
+
+fn cannot_open(folder: &Path, why: &str, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        let object = serde_json::json!({ "name": name(folder), "error": why });
+        return common::print_line(object);
+    }
+    common::print(&format!("{}:\n  error: {why}\n", name(folder)))
 }
 
 /// A report as people read it.

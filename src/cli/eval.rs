@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_fastflow::{
-    Error,
     datasets::{self, Dataset, Perturbation},
     detector::Detector,
     evaluation::{self, Evaluation, Metrics, Options},
@@ -77,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     if let Some(report) = &args.report {
-        make_room(report)?;
+        common::make_room("--report", report)?;
     }
     let mut detector = args.detector.load(&device)?;
     if args.synthetic_defects {
@@ -94,21 +93,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         tables(&args, &detector.config().name, &measured)?;
     }
     Ok(Outcome::Done)
-}
-
-/// A page that cannot be written should be known before the evaluation, not after it.
-fn make_room(report: &Path) -> anyhow::Result<()> {
-    if report.is_dir() {
-        bail!(
-            "--report {}: is a folder; name the page, for example {}",
-            report.display(),
-            report.join("report.html").display()
-        );
-    }
-    match report.parent() {
-        Some(folder) => Ok(std::fs::create_dir_all(folder).map_err(Error::io(folder))?),
-        None => Ok(()),
-    }
 }
 
 fn measure(args: &Args, detector: &Detector, dataset: &Dataset) -> anyhow::Result<Measured> {

@@ -37,6 +37,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    common::make_room("--out", &args.out)?;
     let device = args.compute.start()?;
     let image = imaging::decode(&args.image)?;
     let detector = args.detector.load(&device)?;

@@ -42,7 +42,7 @@ pub struct Args {
     /// Run nothing; write the tables from the results that are there
     #[arg(long, conflicts_with_all = ["cell", "dry_run"])]
     tables: bool,
-    /// Run nothing; list the cells
+    /// Run nothing; list the cells, and look at the images where the folder of the data is there
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object
@@ -65,7 +65,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut runner = Runner::new(&plan, &out, device, &show);
     let share = args.cell.unwrap_or(Share::ALL);
     if args.dry_run {
-        return list(&args, &plan, &runner, share, &out);
+        let faults = runner.unusable(share);
+        list(&args, &plan, &runner, share, &out)?;
+        return usable(&faults);
     }
     if args.tables {
         return finish(&args, &plan, &out, None);
@@ -89,7 +91,7 @@ fn list(
     runner: &Runner<'_>,
     share: Share,
     out: &Path,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<()> {
     let cells = share.of(plan.cells());
     if args.json {
         let cell = |cell: &Cell| {
@@ -99,8 +101,7 @@ fn list(
             })
         };
         let cells: Vec<_> = cells.iter().map(cell).collect();
-        common::print_line(serde_json::json!({ "cells": cells }))?;
-        return Ok(Outcome::Done);
+        return common::print_line(serde_json::json!({ "cells": cells }));
     }
     for cell in &cells {
         let state = if runner.seems_done(cell) {
@@ -110,8 +111,18 @@ fn list(
         };
         common::print_line(format!("{state:6} {}", cell.detector(out).display()))?;
     }
-    common::print_line(format!("{} cells", cells.len()))?;
-    Ok(Outcome::Done)
+    common::print_line(format!("{} cells", cells.len()))
+}
+
+/// What would let cells fail, known before a machine is given to them.
+fn usable(faults: &[(String, Error)]) -> anyhow::Result<Outcome> {
+    for (category, error) in faults {
+        eprintln!("{category} cannot be used: {error}");
+    }
+    match faults {
+        [] => Ok(Outcome::Done),
+        _ => bail!("{} of the plan's categories cannot be used", faults.len()),
+    }
 }
 
 /// The tables; after a share of the cells they would be half empty, so that the last word is `--tables`.

@@ -1,7 +1,7 @@
 //! Which map and which image score: arguments of `train` and `eval`.
 
 use candle_fastflow::{
-    detector::{ImageScore, Scoring},
+    detector::{Scoring, ScoringChanges},
     flow::MapKind,
 };
 
@@ -45,17 +45,13 @@ impl From<MapArg> for MapKind {
 impl ScoringArgs {
     /// `scoring` with what was given in its place.
     pub fn apply(&self, scoring: &Scoring) -> Scoring {
-        let kind =
-            |own: Option<MapArg>, before: MapKind| own.or(self.map).map_or(before, MapKind::from);
-        Scoring {
-            image_map: kind(self.image_map, scoring.image_map),
-            pixel_map: kind(self.pixel_map, scoring.pixel_map),
-            image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
-            standardise_scales: scoring.standardise_scales,
-            image_weights: self
-                .image_weights
-                .clone()
-                .or_else(|| scoring.image_weights.clone()),
-        }
+        let changes = ScoringChanges {
+            map: self.map.map(MapKind::from),
+            image_map: self.image_map.map(MapKind::from),
+            pixel_map: self.pixel_map.map(MapKind::from),
+            top_k: self.top_k,
+            image_weights: self.image_weights.clone(),
+        };
+        changes.apply(scoring)
     }
 }

@@ -273,6 +273,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    if measures(&args, &dataset) {
+        evaluation::ready(&dataset)?;
+    }
     let (origin, config) = origin(&args, config, &device)?;
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
@@ -391,14 +394,19 @@ fn augmentation(args: &AugmentArgs) -> Option<AugmentationRecord> {
     })
 }
 
-/// Evaluates where there is something to evaluate on, and says what was made.
+/// Whether there is something to evaluate on, and it is wanted.
+fn measures(args: &Args, dataset: &Dataset) -> bool {
+    !args.no_eval && dataset.test.iter().any(|sample| sample.is_defective())
+}
+
+/// Evaluates where that is wanted, and says what was made.
 fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Outcome> {
     let Trained {
         mut detector,
         history,
     } = trained;
     super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
-    if !args.no_eval && dataset.test.iter().any(|sample| sample.is_defective()) {
+    if measures(args, dataset) {
         let quiet = args.json;
         let bar = super::progress::counter(quiet, "evaluating", dataset.test.len());
         let evaluation =
@@ -418,16 +426,24 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
         .calibration
         .as_ref()
         .context("the detector has no threshold")?;
+    let record = config.training.as_ref();
+    let kept = record.and_then(|record| record.stopping.as_ref());
     if args.json {
         common::print_line(serde_json::json!({
-            "out": args.out, "name": config.name, "epochs": args.epochs, "seed": args.seed,
-            "held_out_nll": config.training.as_ref().map(|t| t.held_out_nll),
+            "out": args.out, "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
+            "kept_epoch": kept.map(|s| s.epoch), "held_out_nll": record.map(|t| t.held_out_nll),
             "threshold": calibration.threshold, "metrics": config.metrics,
         }))?;
         return Ok(Outcome::Done);
     }
     for (name, value) in &config.metrics {
         common::print_line(format!("{name:14} {value:.4}"))?;
+    }
+    if let (Some(kept), Some(record)) = (kept, record) {
+        common::print_line(format!(
+            "kept           epoch {} of {}: synthetic defects found with AUROC {:.4}",
+            kept.epoch, record.epochs, kept.synthetic_auroc
+        ))?;
     }
     common::print_line(format!(
         "threshold      {:.4}   (about {:.1} % of good products score above it)\n\

@@ -1,19 +1,47 @@
-//! A quick look before an evaluation: what would stop it after minutes should stop it at once.
+//! A quick look before something long: what would stop it after minutes should stop it at once.
 
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
-use crate::{Result, imaging};
+use crate::{Error, Result, imaging};
+
+/// Files that an error names before it only counts.
+const NAMED: usize = 20;
 
 impl Dataset {
     /// Reads the headers of all test images and masks. [`super::check()`] decodes them too.
     ///
     /// # Errors
-    /// As [`imaging::dimensions`], or [`crate::Error::Dataset`] when a mask has another size than its image;
-    /// the first of the test set.
+    /// As [`imaging::dimensions`], or [`Error::Dataset`] when a mask has another size than its image; of
+    /// several files all in one.
     pub fn glance(&self) -> Result<()> {
-        let looks: Vec<Result<()>> = self.test.par_iter().map(look).collect();
-        looks.into_iter().collect()
+        self.together(self.test.par_iter().map(look).collect())
+    }
+
+    /// [`Dataset::glance`] at the images to train on too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn glance_at_all(&self) -> Result<()> {
+        let all = self.train.par_iter().chain(&self.test);
+        self.together(all.map(look).collect())
+    }
+
+    fn together(&self, looks: Vec<Result<()>>) -> Result<()> {
+        let mut faults: Vec<Error> = looks.into_iter().filter_map(Result::err).collect();
+        let count = faults.len();
+        if count < 2 {
+            return faults.pop().map_or(Ok(()), Err);
+        }
+        let named: Vec<String> = faults.iter().take(NAMED).map(Error::to_string).collect();
+        let more = match count.saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("; and {more} more, which `fastflow data check` lists"),
+        };
+        Err(Error::Dataset {
+            path: self.root.clone(),
+            reason: format!("{count} files cannot be used: {}{more}", named.join("; ")),
+        })
     }
 }
 
@@ -25,5 +53,40 @@ fn look(sample: &Sample) -> Result<()> {
     match &sample.mask {
         Some(mask) => sample.expect_size(mask, imaging::dimensions(mask)?, image),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let save = |name: &str, side| image::RgbImage::new(side, side).save(path(name)).unwrap();
+        save("good.png", 8);
+        save("mask.png", 9);
+        std::fs::write(path("torn.png"), "no photo").unwrap();
+        let sample = |name: &str| Sample::normal(path(name));
+        let masked = Sample::defective(path("good.png"), "scratch", Some(path("mask.png")));
+        let mut dataset = Dataset {
+            root: folder.path().into(),
+            name: "some".into(),
+            train: vec![sample("good.png"), sample("torn.png")],
+            test: vec![sample("good.png"), sample("gone.png"), masked],
+        };
+        let told = |looked: Result<()>| looked.unwrap_err().to_string();
+        let test = told(dataset.glance());
+        assert!(test.contains("2 files cannot be used"), "{test}");
+        assert!(test.contains("gone.png") && test.contains("9x9"), "{test}");
+        assert!(!test.contains("torn.png"), "{test}");
+        assert!(told(dataset.glance_at_all()).contains("torn.png"));
+        // One alone is told as it is.
+        dataset.test.pop();
+        assert!(told(dataset.glance()).starts_with(path("gone.png").to_str().unwrap()));
+        dataset.test = vec![sample("gone.png"); NAMED + 3];
+        assert!(told(dataset.glance()).contains("and 3 more"));
     }
 }

@@ -127,10 +127,28 @@ pub fn categories(dir: &Path) -> Result<Vec<PathBuf>> {
     if cifar10::is_here(dir) {
         return Ok(cifar10::CLASSES.map(|class| dir.join(class)).to_vec());
     }
-    let known =
-        |dir: &PathBuf| dir.join("train/good").is_dir() || is_btad(dir) || visa::is_here(dir);
-    let folders = layout::subfolders(dir)?
+    Ok(subfolders(dir)?
         .into_iter()
-        .map(|name| dir.join(name));
-    Ok(folders.filter(known).collect())
+        .filter(|dir| is_category(dir))
+        .collect())
+}
+
+/// Folders beside [`categories`] that look like one (they have a `train` or `test` folder) and are none.
+///
+/// # Errors
+/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder.
+pub fn no_categories(dir: &Path) -> Result<Vec<PathBuf>> {
+    let alike = |dir: &PathBuf| ["train", "test"].iter().any(|part| dir.join(part).is_dir());
+    let mut folders = subfolders(dir)?;
+    folders.retain(|dir| !is_category(dir) && alike(dir));
+    Ok(folders)
+}
+
+fn subfolders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let names = layout::subfolders(dir)?.into_iter();
+    Ok(names.map(|name| dir.join(name)).collect())
+}
+
+fn is_category(dir: &Path) -> bool {
+    dir.join("train/good").is_dir() || is_btad(dir) || visa::is_here(dir)
 }

@@ -1,6 +1,7 @@
 //! A detector: backbone + FastFlow + preprocessing + calibration, and the folder it lives in.
 
 mod artifact;
+mod changes;
 mod config;
 mod explanation;
 mod scoring;
@@ -8,24 +9,25 @@ mod weights;
 
 use std::path::Path;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 
 pub use artifact::{
     CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
 };
+pub use changes::ScoringChanges;
 pub use config::{
     AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
     Schedule, StoppingRecord, TrainingRecord,
 };
 pub use explanation::{Noise, ScaleExplanation};
-pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring, combine};
+pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 
 use crate::{
     Error, Result,
     backbones::{Backbone, image_features},
-    flow::FastFlow,
+    flow::{FastFlow, Latent, combine},
 };
 
 /// A verdict about one photo.
@@ -144,15 +146,17 @@ impl Detector {
     /// # Errors
     /// When the photo cannot be preprocessed.
     pub fn native_maps(&self, image: &RgbImage) -> Result<NativeMaps> {
+        self.config.scoring.native_maps(&self.latents(image)?)
+    }
+
+    fn latents(&self, image: &RgbImage) -> Result<Vec<Latent>> {
         let features = image_features(
             self.backbone.as_ref(),
             &self.config.preprocessing,
             &self.device,
             image,
         )?;
-        self.config
-            .scoring
-            .native_maps(&self.flow.forward(&features)?)
+        self.flow.forward(&features)
     }
 
     /// The image score from its maps.
@@ -160,23 +164,11 @@ impl Detector {
     /// # Errors
     /// When the tensor library fails.
     pub fn score(&self, maps: &NativeMaps) -> Result<f32> {
-        let (height, width) = self.input_size();
-        let statistics = self.statistics(|c| &c.image_scales);
-        let map = combine(
-            &maps.image,
-            statistics,
-            self.config.scoring.image_weights.as_deref(),
-            height,
-            width,
-        )?;
-        let score = self.config.scoring.image_score.of(&map.values);
-        if score.is_finite() {
-            Ok(score)
-        } else {
-            Err(Error::Invalid(format!(
-                "the score is {score}: the flow's weights are damaged"
-            )))
-        }
+        let scoring = &self.config.scoring;
+        let calibration = self.config.calibration.as_ref();
+        let shares = scoring.image_shares(maps.image.len(), calibration.map(|c| &*c.image_scales));
+        let map = combine(&maps.image, &shares, self.input_size())?;
+        the_score(&scoring.scores(&map)?)
     }
 
     /// The localisation map at the network's input size.
@@ -184,14 +176,10 @@ impl Detector {
     /// # Errors
     /// When the tensor library fails.
     pub fn localisation(&self, maps: &NativeMaps) -> Result<AnomalyMap> {
-        let (height, width) = self.input_size();
-        combine(
-            &maps.pixel,
-            self.statistics(|c| &c.pixel_scales),
-            None,
-            height,
-            width,
-        )
+        let scoring = &self.config.scoring;
+        let calibration = self.config.calibration.as_ref();
+        let shares = scoring.pixel_shares(maps.pixel.len(), calibration.map(|c| &*c.pixel_scales));
+        AnomalyMap::of(&combine(&maps.pixel, &shares, self.input_size())?)
     }
 
     /// Inspects one photo.
@@ -199,12 +187,16 @@ impl Detector {
     /// # Errors
     /// When the photo cannot be preprocessed, or a score is not finite.
     pub fn predict(&self, image: &RgbImage) -> Result<Prediction> {
-        let maps = self.native_maps(image)?;
-        let score = self.score(&maps)?;
+        let DetectorConfig {
+            scoring,
+            calibration,
+            ..
+        } = &self.config;
+        let latents = self.latents(image)?;
+        let (scores, maps) = scoring.inspect(&latents, calibration.as_ref(), self.input_size())?;
+        let score = the_score(&scores)?;
         let (width, height) = image.dimensions();
-        let map = self
-            .localisation(&maps)?
-            .resized(width as usize, height as usize)?;
+        let map = AnomalyMap::of(&maps)?.resized(width as usize, height as usize)?;
         Ok(Prediction {
             score,
             verdict: self.verdict(score),
@@ -259,15 +251,15 @@ impl Detector {
             self.config.preprocessing.width,
         )
     }
+}
 
-    fn statistics(
-        &self,
-        pick: impl Fn(&Calibration) -> &Vec<ScaleStatistics>,
-    ) -> Option<&[ScaleStatistics]> {
-        let calibration = self.config.calibration.as_ref()?;
-        self.config
-            .scoring
-            .standardise_scales
-            .then(|| pick(calibration).as_slice())
+/// The score of the only image.
+fn the_score(scores: &Tensor) -> Result<f32> {
+    let score = scores.squeeze(0)?.to_scalar::<f32>()?;
+    if score.is_finite() {
+        return Ok(score);
     }
+    Err(Error::Invalid(format!(
+        "the score is {score}: the flow's weights are damaged"
+    )))
 }

@@ -96,8 +96,7 @@ pub fn evaluate(
     options: Options,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    both_kinds(dataset)?;
-    dataset.glance()?;
+    ready(dataset)?;
     let mut inspected = Vec::with_capacity(dataset.test.len());
     for chunk in dataset.test.chunks(2 * rayon::current_num_threads()) {
         let results: Vec<Result<Inspected>> = chunk
@@ -128,11 +127,15 @@ pub fn evaluate(
     })
 }
 
-fn both_kinds(dataset: &Dataset) -> Result<()> {
+/// What would stop an evaluation of `dataset` after minutes, told at once: for whoever trains first.
+///
+/// # Errors
+/// A test set without good or without defective images, and what [`Dataset::glance`] sees.
+pub fn ready(dataset: &Dataset) -> Result<()> {
     let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
     let good = dataset.test.len() - defective;
     if good > 0 && defective > 0 {
-        return Ok(());
+        return dataset.glance();
     }
     Err(Error::Dataset {
         path: dataset.root.clone(),
@@ -144,8 +147,14 @@ fn both_kinds(dataset: &Dataset) -> Result<()> {
 
 fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspected> {
     let image = sample.read()?;
-    let maps = detector.native_maps(&image)?;
-    let score = detector.score(&maps)?;
+    let scored = || {
+        let maps = detector.native_maps(&image)?;
+        Ok((detector.score(&maps)?, maps))
+    };
+    let (score, maps) = scored().map_err(|why: Error| match why {
+        Error::Invalid(why) => Error::Invalid(format!("{}: {why}", sample.name(root))),
+        other => other,
+    })?;
     let result = ImageResult {
         image: sample.name(root),
         defect: sample.defect.clone(),

@@ -7,10 +7,7 @@ use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
-    backbones::Backbone,
-    flow::{FastFlow, MapKind, anomaly_map},
-    imaging::Preprocessing,
+    Result, backbones::Backbone, detector::Scoring, flow::FastFlow, imaging::Preprocessing,
 };
 
 /// Medians in milliseconds a batch.
@@ -26,7 +23,7 @@ pub struct Speed {
     pub backbone: f64,
     /// All chains of the flow.
     pub flow: f64,
-    /// Maps of all scales, at the input's size.
+    /// Maps of all scales at the input's size, and the image scores.
     pub map: f64,
     /// Backbone, flow and map; decoding and preprocessing left out.
     pub whole: f64,
@@ -46,6 +43,7 @@ impl Speed {
     pub fn measure(
         backbone: &dyn Backbone,
         flow: &FastFlow,
+        scoring: &Scoring,
         input: &Preprocessing,
         batch: usize,
         repeat: usize,
@@ -60,10 +58,10 @@ impl Speed {
             let (preprocess, _) = timed(device, || input.to_tensor(&photo, device))?;
             let (backbone_ms, features) = timed(device, || backbone.features(&images))?;
             let (flow_ms, latents) = timed(device, || flow.forward(&features))?;
-            let (map_ms, _) = timed(device, || anomaly_map(&latents, MapKind::Prob, size))?;
+            let (map_ms, _) = timed(device, || scoring.inspect(&latents, None, size))?;
             let (all, _) = timed(device, || {
                 let latents = flow.forward(&backbone.features(&images)?)?;
-                anomaly_map(&latents, MapKind::Prob, size)
+                scoring.inspect(&latents, None, size)
             })?;
             if round > 0 {
                 let round = [preprocess * batch as f64, backbone_ms, flow_ms, map_ms];

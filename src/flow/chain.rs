@@ -147,12 +147,16 @@ impl Chain {
     }
 
     pub(super) fn inverse(&self, z: &Tensor) -> Result<Tensor> {
+        self.norm.inverse(&self.inverse_steps(z)?)
+    }
+
+    pub(super) fn inverse_steps(&self, z: &Tensor) -> Result<Tensor> {
         let scales = Scales::of(&self.steps)?;
         let mut x = z.clone();
         for (index, step) in self.steps.iter().enumerate().rev() {
             x = step.inverse(&x, &scales.step(index)?)?;
         }
-        self.norm.inverse(&x)
+        Ok(x)
     }
 
     /// The summed negative log-likelihood of a batch (an f64 scalar), and the gradients of [`Self::variables`] by name.

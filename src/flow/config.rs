@@ -85,8 +85,10 @@ pub enum FeatureNorm {
     /// Each channel with mean and deviation of the training images.
     Standardise,
     /// Each image over (C, H, W), eps 1e-5.
+    #[serde(alias = "layer-norm")] // as `train --norm` and plans spell it
     LayerNorm,
     /// The same with a trainable affine `[C, H, W]`, as the ports; ties the flow to one input size.
+    #[serde(alias = "layer-norm-affine")]
     LayerNormAffine,
 }
 

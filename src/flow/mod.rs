@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 pub use changes::FlowChanges;
 pub use config::{Coupling, FeatureNorm, FlowConfig, Kernels};
-pub use map::{MapKind, anomaly_map, scale_maps};
+pub use map::{MapKind, Share, anomaly_map, combine, scale_maps};
 pub use norm::ChannelStatistics;
 pub use preset::Preset;
 
@@ -209,6 +209,16 @@ impl FastFlow {
             .zip(latents)
             .map(|(chain, z)| chain.inverse(z))
             .collect()
+    }
+
+    /// [`Self::inverse`] without the norm's: the normalised features that the first steps take.
+    ///
+    /// # Errors
+    /// When the latents have other shapes than [`Self::shapes`].
+    pub fn inverse_steps(&self, latents: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.expect_features(latents)?;
+        let chains = self.chains.iter().zip(latents);
+        chains.map(|(chain, z)| chain.inverse_steps(z)).collect()
     }
 
     /// Negative log-likelihood of each image `[B]`: the sum over the scales of `0.5 sum z^2 - log|det J|`.

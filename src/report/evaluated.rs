@@ -29,25 +29,26 @@ impl ReportInput {
         evaluation: &Evaluation,
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self> {
-        let maps: Vec<AnomalyMap> = evaluation
-            .maps
-            .iter()
-            .map(|maps| detector.localisation(maps))
-            .collect::<Result<_>>()?;
         let calibration = detector.config().calibration.as_ref();
         let scale = match picture::calibrated(calibration)? {
             Some(scale) => scale,
-            None => scale_of_good(&evaluation.images, &maps)?,
+            None => scale_of_good(detector, evaluation)?,
         };
         let done = AtomicUsize::new(0);
-        let items = (dataset.test.par_iter().zip(&evaluation.images).zip(&maps))
-            .map(|((sample, result), map)| {
-                let item = item(sample, result, map, &scale);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-                item
-            })
-            .collect::<Result<_>>()?;
-        let f1 = evaluation.image_ranking.f1_max().threshold as f32;
+        let items = (dataset
+            .test
+            .par_iter()
+            .zip(&evaluation.images)
+            .zip(&evaluation.maps))
+        .map(|((sample, result), maps)| {
+            // At the input's size one at a time: a large test set's would not fit into memory.
+            let item = item(sample, result, &detector.localisation(maps)?, &scale);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            item
+        })
+        .collect::<Result<_>>()?;
+        // That one belongs to the defective.
+        let f1 = (evaluation.image_ranking.f1_max().threshold as f32).next_down();
         Ok(Self {
             title: format!("{}, {}", dataset.name, detector.config().backbone.id),
             facts: facts(detector, dataset),
@@ -84,17 +85,27 @@ fn item(
     ReportItem::new(&subject, scale)
 }
 
-/// Without a calibration: from the median of the good images' maps, with their highest peak in the middle,
+/// Without a calibration: from the median of the good images' medians, with their highest peak in the middle,
 /// so that here too no good image looks red.
-fn scale_of_good(images: &[ImageResult], maps: &[AnomalyMap]) -> Result<ColourScale> {
-    let good = images.iter().zip(maps).filter(|(i, _)| i.defect.is_none());
-    let mut values: Vec<f32> = good
-        .flat_map(|(_, map)| map.values.iter().copied())
-        .collect();
-    values.sort_unstable_by(f32::total_cmp);
-    let (low, high) = match values.as_slice() {
+fn scale_of_good(detector: &Detector, evaluation: &Evaluation) -> Result<ColourScale> {
+    let images = evaluation.images.par_iter().zip(&evaluation.maps);
+    let (mut medians, peaks): (Vec<f32>, Vec<f32>) = images
+        .filter(|(image, _)| image.defect.is_none())
+        .map(|(_, maps)| {
+            let mut values = detector.localisation(maps)?.values;
+            values.sort_unstable_by(f32::total_cmp);
+            Ok((values[values.len() / 2], values[values.len() - 1]))
+        })
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .unzip();
+    medians.sort_unstable_by(f32::total_cmp);
+    let (low, high) = match medians.as_slice() {
         [] => (0.0, 1.0),
-        sorted => (sorted[sorted.len() / 2], sorted[sorted.len() - 1]),
+        sorted => (
+            sorted[sorted.len() / 2],
+            peaks.into_iter().fold(f32::MIN, f32::max),
+        ),
     };
     ColourScale::around(low, high.max(low + f32::EPSILON * low.abs().max(1.0)))
 }

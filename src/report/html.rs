@@ -23,7 +23,7 @@ pub struct ReportInput {
     pub classes: Option<Table>,
     /// Charts beside the histogram of the scores, which the page adds.
     pub charts: Vec<Chart>,
-    /// Images that score this or more are said to be defective.
+    /// Images that score more are said to be defective.
     pub threshold: f32,
     /// The scale of the items' heat maps.
     pub scale: ColourScale,
@@ -173,8 +173,8 @@ impl ReportInput {
                 .total_cmp(&one.doubt.unwrap_or(0.0))
         });
         vec![
-            self.group("Missed", "Defective, but scored below the threshold; the lowest first.", "No defect was missed.", missed),
-            self.group("False alarms", "Good, but scored at or above the threshold; the highest first.", "No false alarm.", alarms),
+            self.group("Missed", "Defective, but scored no more than the threshold; the lowest first.", "No defect was missed.", missed),
+            self.group("False alarms", "Good, but scored above the threshold; the highest first.", "No false alarm.", alarms),
             self.group(
                 "Doubtful labels",
                 "Found, but the map is highest outside the mask: look there for a defect that nobody marked. The clearest first.",
@@ -213,7 +213,7 @@ impl ReportInput {
             Outcome::Passed => "passed",
             Outcome::Missed => "missed",
             Outcome::FalseAlarm => "false alarm",
-            Outcome::Unknown if item.score >= self.threshold || item.score.is_nan() => "defective",
+            Outcome::Unknown if item.alarm(self.threshold) => "defective",
             Outcome::Unknown => "ok",
         };
         Card {

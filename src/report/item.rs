@@ -93,11 +93,14 @@ impl ReportItem {
         })
     }
 
+    /// Whether the score is above the threshold, as a detector decides; not a number is an alarm.
+    pub fn alarm(&self, threshold: f32) -> bool {
+        self.score.is_nan() || self.score > threshold
+    }
+
     /// How the verdict at this threshold compares with the truth.
     pub fn outcome(&self, threshold: f32) -> Outcome {
-        // Not a number is an alarm.
-        let alarm = self.score.is_nan() || self.score >= threshold;
-        match (self.defective, alarm) {
+        match (self.defective, self.alarm(threshold)) {
             (Some(true), true) => Outcome::Found,
             (Some(true), false) => Outcome::Missed,
             (Some(false), true) => Outcome::FalseAlarm,
@@ -189,7 +192,9 @@ mod tests {
     #[test]
     fn verdicts_are_compared_with_the_truth() {
         for (defective, score, outcome) in [
-            (Some(true), 0.5, Outcome::Found),
+            (Some(true), 0.5, Outcome::Missed),
+            (Some(true), 0.51, Outcome::Found),
+            (Some(false), 0.5, Outcome::Passed),
             (Some(true), 0.4, Outcome::Missed),
             (Some(false), 0.6, Outcome::FalseAlarm),
             (Some(false), 0.1, Outcome::Passed),

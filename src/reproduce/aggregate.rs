@@ -24,7 +24,7 @@ pub struct Measured {
     pub seeds: usize,
     /// Categories behind it.
     pub categories: usize,
-    /// Categories that there should be.
+    /// Categories that there should be: the plan's, or the published ones where those are more.
     pub of: usize,
 }
 
@@ -70,11 +70,6 @@ impl Sample<'_> {
         self.changes
             .iter()
             .all(|name| names.contains(&name.as_str()))
-    }
-
-    /// The backbone's architecture.
-    pub fn arch(&self) -> &str {
-        self.cell.backbone.split('.').next().unwrap_or_default()
     }
 
     /// A metric in percent.

@@ -7,12 +7,14 @@
 
 mod aggregate;
 mod cells;
+mod line;
 mod plan;
 mod published;
 mod render;
 mod result;
 mod run;
 mod settings;
+mod stock;
 mod table;
 mod tables;
 

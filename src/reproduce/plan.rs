@@ -80,8 +80,8 @@ impl Plan {
     /// looked for beside the file.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the file and what is wrong in it; [`Error::Dataset`] when the folder does not
-    /// exist or has no categories.
+    /// [`Error::Config`] naming the file, the table and what is wrong in it, whatever cell it concerns;
+    /// [`Error::Dataset`] when the folder does not exist or has no categories.
     pub fn read(path: &Path, data: Option<&Path>) -> Result<Self> {
         let fail = |reason: String| Error::Config {
             path: path.to_path_buf(),
@@ -101,23 +101,24 @@ impl Plan {
             }
         };
         Self::new(file, data).map_err(|error| match error {
-            Error::Invalid(reason) => fail(reason),
-            other => other,
+            folder @ (Error::Dataset { .. } | Error::Io { .. }) => folder,
+            mistake => fail(mistake.to_string()),
         })
     }
 
     fn new(file: File, data: PathBuf) -> Result<Self> {
-        let resolve = |id: &String| backbones::resolve_id(id);
-        let backbones: Vec<String> = file.backbones.iter().map(resolve).collect::<Result<_>>()?;
+        let backbones = full_ids("backbones", &file.backbones)?;
         let categories = match file.categories {
             Some(names) => names,
             None => found(&data)?,
         };
-        check_list("backbones", &backbones)?;
         check_list("categories", &categories)?;
         check_list("seeds", &file.seeds)?;
-        for name in categories.iter().chain([&file.prefix]) {
-            check_name(name)?;
+        for category in &categories {
+            check_name("categories", category)?;
+        }
+        if !file.prefix.is_empty() {
+            check_name("prefix", &file.prefix)?;
         }
         for name in file.category.keys() {
             if !categories.contains(name) {
@@ -130,7 +131,7 @@ impl Plan {
         for (name, own) in &file.variant {
             variants.push(Variant::new(name, own, &file.settings, &backbones)?);
         }
-        let plan = Self {
+        let mut plan = Self {
             dataset: known_id(&file.dataset),
             data,
             categories,
@@ -141,17 +142,54 @@ impl Plan {
             exceptions: file.category,
         };
         plan.check_settings()?;
+        let variants = plan.variants.iter();
+        let standardise: Vec<bool> = variants.map(|variant| plan.standardises(variant)).collect();
+        for (variant, standardise) in plan.variants.iter_mut().zip(standardise) {
+            variant.scoring_only &= !standardise;
+        }
         Ok(plan)
     }
 
-    /// Every mistake in the settings before anything is trained.
+    /// Every mistake in the settings of any cell, before anything is trained.
     fn check_settings(&self) -> Result<()> {
+        let has_own = |category: &&String| self.exceptions.contains_key(*category);
+        // One without settings of its own stands for all such, and goes first: what is wrong there is wrong in the
+        // variant, not in a category's table.
+        let plain = self.categories.iter().find(|category| !has_own(category));
+        let others = self.categories.iter().filter(has_own);
+        let categories: Vec<&String> = plain.into_iter().chain(others).collect();
         for variant in &self.variants {
-            for category in &self.categories {
-                self.settings(variant, category)?.train_config(0)?;
+            for category in &categories {
+                let settings = self.settings(variant, category)?;
+                for backbone in &variant.backbones {
+                    settings.train_config(backbone, 0).map_err(|error| {
+                        let place = self.place(variant, category);
+                        Error::Invalid(format!("{place}, backbone {backbone}: {error}"))
+                    })?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a category's detectors standardise their scales: the statistics for that are measured in training,
+    /// of the maps that it is told, so that no other way of scoring can have them.
+    fn standardises(&self, variant: &Variant) -> bool {
+        let settings = |category: &String| self.settings(variant, category);
+        let mut all = self.categories.iter().map(settings);
+        all.any(|settings| settings.is_ok_and(|settings| settings.standardise_scales))
+    }
+
+    /// The tables that a cell's settings stand in.
+    fn place(&self, variant: &Variant, category: &str) -> String {
+        let table = match variant.name.as_str() {
+            BASE => "[settings]".to_string(),
+            name => format!("[variant.{name}]"),
+        };
+        match self.exceptions.contains_key(category) {
+            true => format!("{table} with [category.{category}]"),
+            false => table,
+        }
     }
 
     /// The settings of a variant for a category.
@@ -163,8 +201,8 @@ impl Plan {
         table.extend(self.exceptions.get(category).cloned().unwrap_or_default());
         table.extend(variant.own.clone());
         let fail = |e: toml::de::Error| {
-            let reason = e.message().to_string();
-            Error::Invalid(format!("settings of variant {}: {reason}", variant.name))
+            let reason = e.to_string().trim().replace('\n', " ");
+            Error::Invalid(format!("{}: {reason}", self.place(variant, category)))
         };
         Value::Table(table).try_into().map_err(fail)
     }
@@ -189,7 +227,7 @@ impl Variant {
 
     fn new(name: &str, own: &Value, settings: &Table, backbones: &[String]) -> Result<Self> {
         let refuse = |reason: String| Err(Error::Invalid(format!("variant.{name}: {reason}")));
-        check_name(name)?;
+        check_name("variant", name)?;
         let Value::Table(own) = own else {
             return refuse("must be a table of settings".into());
         };
@@ -197,11 +235,11 @@ impl Variant {
         let only = match own.remove(BACKBONES) {
             None => backbones.to_vec(),
             Some(ids) => {
-                let ids: Vec<String> = ids.try_into().map_err(|_| {
-                    Error::Invalid(format!("variant.{name}.backbones: must be ids"))
-                })?;
-                let ids = ids.iter().map(|id| backbones::resolve_id(id));
-                ids.collect::<Result<Vec<_>>>()?
+                let place = format!("variant.{name}.backbones");
+                let ids: Vec<String> = ids
+                    .try_into()
+                    .map_err(|_| Error::Invalid(format!("{place}: must be ids")))?;
+                full_ids(&place, &ids)?
             }
         };
         if let Some(other) = only.iter().find(|id| !backbones.contains(id)) {
@@ -213,9 +251,7 @@ impl Variant {
         Ok(Self {
             name: name.into(),
             changes: own.keys().cloned().collect(),
-            // Statistics for standardising are measured in training, of the maps that it is told.
-            scoring_only: only_scoring(own.keys().map(String::as_str))
-                && settings.get("standardise_scales") != Some(&Value::Boolean(true)),
+            scoring_only: only_scoring(own.keys().map(String::as_str)),
             backbones: only,
             table: settings.clone(),
             own,
@@ -243,6 +279,16 @@ fn known_id(name: &str) -> String {
     datasets::known(name).map_or(name, |set| set.id).to_string()
 }
 
+/// A list of backbones, each with its tag.
+fn full_ids(place: &str, ids: &[String]) -> Result<Vec<String>> {
+    let full = |id: &String| {
+        backbones::resolve_id(id).map_err(|error| Error::Invalid(format!("{place}: {error}")))
+    };
+    let ids = ids.iter().map(full).collect::<Result<Vec<_>>>()?;
+    check_list(place, &ids)?;
+    Ok(ids)
+}
+
 fn check_list<T: PartialEq + std::fmt::Display>(what: &str, list: &[T]) -> Result<()> {
     if list.is_empty() {
         return Err(Error::Invalid(format!("{what}: at least one is needed")));
@@ -260,13 +306,13 @@ fn check_list<T: PartialEq + std::fmt::Display>(what: &str, list: &[T]) -> Resul
 }
 
 /// Names become parts of folders' and repositories' names.
-fn check_name(name: &str) -> Result<()> {
+fn check_name(place: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.len() <= 64 && name.chars().all(plain) && !name.starts_with('.') {
+    if (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.') {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "`{}`: names consist of letters, digits, -, _ and dots",
+        "{place}: `{}`: names consist of 1 to 64 letters, digits, -, _ and dots, no dot in front",
         name.escape_debug()
     )))
 }
@@ -282,87 +328,4 @@ fn in_one_line(error: &toml::de::Error, text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::flow::Kernels;
-
-    fn read(text: &str) -> Result<Plan> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("plan.toml");
-        std::fs::write(&path, text).unwrap();
-        Plan::read(&path, None)
-    }
-
-    const PLAN: &str = r#"
-dataset = "MVTec AD"
-data = "mvtec"
-categories = ["bottle", "transistor"]
-backbones = ["resnet18", "wavelet"]
-seeds = [0, 1]
-[settings]
-epochs = 5
-views = 4
-[category.transistor]
-rotation = 0.0
-views = 2
-[variant.three]
-kernels = "3-3"
-backbones = ["resnet18"]
-[variant.plain]
-views = 1
-[variant.exp]
-map = "exp"
-top_k = 100
-"#;
-
-    #[test]
-    fn settings_merge_plan_then_category_then_variant() {
-        let plan = read(PLAN).unwrap();
-        assert_eq!(plan.dataset, "mvtec-ad");
-        assert_eq!(plan.backbones, ["resnet18.tv_in1k", "wavelet"]);
-        let names: Vec<&str> = plan.variants.iter().map(|v| v.name.as_str()).collect();
-        assert_eq!(names, ["base", "three", "plain", "exp"]);
-        let settings = |variant: &str, category: &str| {
-            let variant = plan.variant(variant).unwrap();
-            plan.settings(variant, category).unwrap()
-        };
-        let three = settings("three", "bottle");
-        assert_eq!((three.kernels, three.views), (Some(Kernels::Three), 4));
-        assert_eq!(plan.variant("three").unwrap().backbones.len(), 1);
-        let turned = settings("base", "transistor");
-        assert_eq!((turned.rotation, turned.views), (0.0, 2));
-        assert_eq!(settings("plain", "transistor").views, 1);
-        let scoring: Vec<bool> = plan.variants.iter().map(|v| v.scoring_only).collect();
-        assert_eq!(scoring, [false, false, false, true]);
-    }
-
-    #[test]
-    fn mistakes_are_told_in_one_line() {
-        for (good, bad, word) in [
-            ("epochs = 5", "epoch = 5", "epoch"),
-            ("epochs = 5", "epochs = 0", "epochs must be"),
-            ("epochs = 5", "epochs = ", "line 8"),
-            ("dataset =", "data_set =", "data_set"),
-            ("\"wavelet\"", "\"resnet18\"", "twice"),
-            ("\"wavelet\"", "\"resnet81\"", "resnet81"),
-            ("\"bottle\"", "\"../bottle\"", "names consist"),
-            ("variant.exp", "variant.base", "another name"),
-            ("category.transistor", "category.grid", "category.grid"),
-            ("data = \"mvtec\"", "", "--data"),
-            ("kernels = \"3-3\"", "kernels = \"5-5\"", "5-5"),
-            (
-                "[\"resnet18\"]\n[variant.plain",
-                "[\"cait_m48_448\"]\n[variant.plain",
-                "not one of",
-            ),
-        ] {
-            assert!(PLAN.contains(good), "{good}");
-            let message = read(&PLAN.replacen(good, bad, 1)).unwrap_err().to_string();
-            assert!(
-                message.contains(word) && !message.contains('\n'),
-                "{bad}: {message}"
-            );
-        }
-    }
-}
+mod tests;

@@ -14,7 +14,8 @@ use crate::{
     flow::FlowConfig,
 };
 
-const SCHEMA_VERSION: u32 = 1;
+/// 2: `rotation` in degrees.
+const SCHEMA_VERSION: u32 = 2;
 
 /// The result file of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,11 +33,11 @@ pub struct CellResult {
     pub scores: BTreeMap<String, Scored>,
     /// On the machine that ran the cell, beside whatever else it did.
     pub speed: Speed,
-    /// Seconds of training.
+    /// Seconds of the epochs, over all sessions of an interrupted training.
     pub seconds: f64,
 }
 
-/// All that a cell's detector depends on: where it is the same, the cell is not run again.
+/// All that a cell's detector depends on, its name, and where its backbone's weights were found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
@@ -52,7 +53,7 @@ pub struct Inputs {
     pub settings: Settings,
     /// Of the images, masks and their roles.
     pub data_hash: String,
-    /// Id and hash of the weights.
+    /// The weights.
     pub backbone: BackboneRecord,
     /// Version of the program.
     pub program: String,
@@ -104,7 +105,23 @@ impl CellResult {
 
     /// Whether `detector` is what these inputs make, as far as can be told without computing anything.
     pub(super) fn stands(&self, inputs: &Inputs, detector: &Path) -> bool {
-        self.inputs == *inputs && detector.join(CONFIG_FILE).is_file()
+        self.inputs.make_the_same(inputs) && detector.join(CONFIG_FILE).is_file()
+    }
+}
+
+impl Inputs {
+    /// Whether both make the same detector: neither its name nor the way by which the same weights were found
+    /// changes a number in it.
+    pub(super) fn make_the_same(&self, other: &Self) -> bool {
+        let matters = |inputs: &Self| Self {
+            name: String::new(),
+            backbone: BackboneRecord {
+                sha256: inputs.backbone.sha256.clone(),
+                ..BackboneRecord::embedded(&inputs.backbone.id)
+            },
+            ..inputs.clone()
+        };
+        matters(self) == matters(other)
     }
 }
 
@@ -162,6 +179,13 @@ pub(super) mod tests {
         let mut other = result.inputs.clone();
         other.settings.epochs += 1;
         assert!(!result.stands(&other, folder.path()));
+        let mut found_elsewhere = result.inputs.clone();
+        found_elsewhere.name = "my-cloth".into();
+        found_elsewhere.backbone.repo = Some("timm/wavelet".into());
+        found_elsewhere.backbone.revision = Some("0".repeat(40));
+        assert!(result.stands(&found_elsewhere, folder.path()));
+        found_elsewhere.backbone.sha256 = Some("1".repeat(64));
+        assert!(!result.stands(&found_elsewhere, folder.path()));
         std::fs::write(&path, "{\"schema_version\": 99}").unwrap();
         assert_eq!(CellResult::read(&path).unwrap(), None);
     }

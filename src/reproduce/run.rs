@@ -1,7 +1,6 @@
 //! Trains and measures a plan's cells, one after the other, and leaves out what is there.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
@@ -11,15 +10,16 @@ use super::{
     plan::Plan,
     result::{CellResult, Inputs, Scored},
     settings::Settings,
+    stock::Stock,
 };
 use crate::{
     Error, Result, backbones,
-    datasets::{self, Dataset},
-    detector::{BackboneRecord, CONFIG_FILE, DatasetRecord, Detector, LoadOptions},
+    datasets::Dataset,
+    detector::{CONFIG_FILE, DatasetRecord, Detector, DetectorConfig, LoadOptions, read_config},
     evaluation::{self, speed::Speed},
     files,
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
-    training::{self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Trainer},
+    training::{self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Trained, Trainer},
 };
 
 /// Rounds behind each median of the speed.
@@ -46,11 +46,7 @@ pub struct Runner<'a> {
     plan: &'a Plan,
     out: &'a Path,
     device: Device,
-    downloads: hub::Progress<'a>,
-    /// Opened data sets with their hashes, by category.
-    data: HashMap<String, (Dataset, String)>,
-    /// Weights and their records, by id.
-    weights: HashMap<String, (Option<PathBuf>, BackboneRecord)>,
+    stock: Stock<'a>,
 }
 
 /// How a run ended.
@@ -76,32 +72,28 @@ impl<'a> Runner<'a> {
             plan,
             out,
             device,
-            downloads,
-            data: HashMap::new(),
-            weights: HashMap::new(),
+            stock: Stock::new(&plan.data, downloads),
         }
     }
 
-    /// Runs a share of the cells. One that fails does not stop the others.
+    /// Runs a share of the cells. One that fails does not stop the others; what data or weights would let fail,
+    /// fails before anything is trained.
     ///
     /// # Errors
     /// When interrupted; the same call goes on from there.
     pub fn run(&mut self, share: Share, progress: &mut dyn Progress) -> Result<Summary> {
-        let cells = share.of(self.plan.cells());
         let mut summary = Summary::default();
+        let cells = self.sound(share.of(self.plan.cells()), &mut summary, progress)?;
+        let unsound = summary.failed.len();
         let open = cells.iter().filter(|cell| !self.seems_done(cell)).count();
         let started = Instant::now();
         for (index, cell) in cells.iter().enumerate() {
-            let behind = summary.done + summary.failed.len();
+            let behind = summary.done + summary.failed.len() - unsound;
             let each = started.elapsed().checked_div(behind as u32);
             let left = each.map(|each| each * open.saturating_sub(behind) as u32);
             progress.cell(cell, index + 1, cells.len(), left);
             let result = self.cell(cell, progress);
-            if progress.interrupted() {
-                return Err(Error::Training(
-                    "interrupted; the same command goes on from here".into(),
-                ));
-            }
+            go_on(progress)?;
             match result {
                 Ok(true) => summary.done += 1,
                 Ok(false) => summary.kept += 1,
@@ -112,6 +104,45 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(summary)
+    }
+
+    /// The cells whose images and weights are there and look sound. The others have failed, told by category.
+    fn sound(
+        &mut self,
+        cells: Vec<Cell>,
+        summary: &mut Summary,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Cell>> {
+        let mut sound = Vec::with_capacity(cells.len());
+        for cell in cells {
+            match self.stock.look(&cell) {
+                Ok(()) => sound.push(cell),
+                Err(error) => summary.failed.push((cell, error)),
+            }
+            go_on(progress)?;
+        }
+        let place = |category: &String| self.plan.categories.iter().position(|c| c == category);
+        summary
+            .failed
+            .sort_by_key(|(cell, _)| place(&cell.category));
+        for (cell, error) in &summary.failed {
+            progress.failed(cell, error);
+        }
+        Ok(sound)
+    }
+
+    /// Which categories of a share's cells cannot be used, and why, without running anything; nothing is said where
+    /// the folder of the data is not there.
+    pub fn unusable(&mut self, share: Share) -> Vec<(String, Error)> {
+        if !self.plan.data.is_dir() {
+            return Vec::new();
+        }
+        let cells = share.of(self.plan.cells());
+        let used = |category: &&String| cells.iter().any(|cell| cell.category == **category);
+        let categories = self.plan.categories.iter().filter(used);
+        let fault =
+            |category: &String| Some((category.clone(), self.stock.dataset(category).err()?));
+        categories.filter_map(fault).collect()
     }
 
     /// Whether a cell's result is there and of the plan's settings; data and weights are not looked at.
@@ -128,7 +159,14 @@ impl<'a> Runner<'a> {
         let (folder, path) = (cell.detector(self.out), cell.result(self.out));
         let before = CellResult::read(&path)?.filter(|result| result.stands(&inputs, &folder));
         let (mut result, mut detector, trained) = match before {
-            Some(result) => (result, None, false),
+            Some(mut result) => {
+                if result.inputs.name != inputs.name {
+                    rename(&folder, &inputs.name)?;
+                    result.inputs.name = inputs.name;
+                    result.write(&path)?;
+                }
+                (result, None, false)
+            }
             None => {
                 let (result, detector) = self.train(cell, inputs, progress)?;
                 result.write(&path)?;
@@ -137,16 +175,13 @@ impl<'a> Runner<'a> {
             }
         };
         let scored = self.rescore(cell, &mut result, &mut detector, progress)?;
-        if scored {
-            result.write(&path)?;
-        }
         Ok(trained || scored)
     }
 
     fn inputs(&mut self, cell: &Cell) -> Result<Inputs> {
         let settings = settings(self.plan, cell, &cell.variant)?;
-        let data_hash = self.dataset(&cell.category)?.1.clone();
-        let record = self.weights(&cell.backbone)?.1.clone();
+        let data_hash = self.stock.hash(&cell.category)?;
+        let record = self.stock.weights(&cell.backbone)?.1.clone();
         Ok(Inputs {
             dataset: self.plan.dataset.clone(),
             category: cell.category.clone(),
@@ -159,31 +194,6 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn dataset(&mut self, category: &str) -> Result<&(Dataset, String)> {
-        if !self.data.contains_key(category) {
-            let dataset = datasets::open(&self.plan.data.join(category))?;
-            let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
-            if defective == 0 || defective == dataset.test.len() {
-                return Err(Error::Dataset {
-                    path: dataset.root,
-                    reason: "needs good and defective test images to measure on".into(),
-                });
-            }
-            dataset.glance()?;
-            let hash = dataset.hash()?;
-            self.data.insert(category.into(), (dataset, hash));
-        }
-        Ok(&self.data[category])
-    }
-
-    fn weights(&mut self, id: &str) -> Result<&(Option<PathBuf>, BackboneRecord)> {
-        if !self.weights.contains_key(id) {
-            let found = hub::find_backbone(id, None, self.downloads)?;
-            self.weights.insert(id.into(), found);
-        }
-        Ok(&self.weights[id])
-    }
-
     /// Trains and measures; the detector's folder is complete afterwards.
     fn train(
         &mut self,
@@ -193,41 +203,41 @@ impl<'a> Runner<'a> {
     ) -> Result<(CellResult, Detector)> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
-        let mut config = inputs.settings.train_config(cell.seed)?;
+        let mut config = inputs.settings.train_config(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
-        let (path, record) = self.weights(&cell.backbone)?.clone();
+        let (path, record) = self.stock.weights(&cell.backbone)?.clone();
         let backbone = backbones::load(&cell.backbone, path.as_deref(), &self.device)?;
-        inputs.settings.fit_to(backbone.as_ref(), &mut config)?;
-        let mut dataset = self.dataset(&cell.category)?.0.clone();
+        let mut dataset = self.stock.dataset(&cell.category)?.clone();
         dataset.name.clone_from(&inputs.name);
         let resume = resumable(&folder, &inputs)?;
-        let started = Instant::now();
         let origin = Origin::Scratch { backbone, record };
         let trainer = Trainer::new(config, self.device.clone())?;
-        let mut detector = trainer
-            .fit(&dataset, origin, &folder, resume, progress)?
-            .detector;
-        let seconds = started.elapsed().as_secs_f64();
+        let Trained {
+            mut detector,
+            history,
+        } = trainer.fit(&dataset, origin, &folder, resume, progress)?;
         let own = measure(&detector, &dataset, &inputs.settings, progress)?;
         detector.config_mut().metrics.clone_from(&own.metrics);
         detector.save(&folder)?;
-        write_card(&detector, &folder)?;
+        write_card(detector.config(), &folder)?;
         let config = detector.config();
         let mut result = CellResult::new(inputs, config.flow.clone(), self.speed(&detector)?);
         let training = config.training.as_ref();
         result.kept_epoch = training.and_then(|record| Some(record.stopping.as_ref()?.epoch));
-        result.seconds = seconds;
+        result.seconds = history.iter().map(|epoch| epoch.seconds).sum();
         result.scores.insert(cell.variant.clone(), own);
         Ok((result, detector))
     }
 
     fn speed(&self, detector: &Detector) -> Result<Speed> {
-        let input = &detector.config().preprocessing;
+        let (config, device) = (detector.config(), &self.device);
         let (backbone, flow) = (detector.backbone(), detector.flow());
-        Speed::measure(backbone, flow, input, 1, SPEED_ROUNDS, &self.device)
+        let (scoring, input) = (&config.scoring, &config.preprocessing);
+        Speed::measure(backbone, flow, scoring, input, 1, SPEED_ROUNDS, device)
     }
 
-    /// Scores a cell's detector in the ways that only score, where that is not done; whether something was.
+    /// Scores a cell's detector in the ways that only score, where that is not done; whether something was. Each
+    /// way is on disk as soon as it is measured.
     fn rescore(
         &mut self,
         cell: &Cell,
@@ -245,7 +255,7 @@ impl<'a> Runner<'a> {
             }
             if detector.is_none() {
                 let options = LoadOptions {
-                    backbone_weights: self.weights(&cell.backbone)?.0.clone(),
+                    backbone_weights: self.stock.weights(&cell.backbone)?.0.clone(),
                     device: self.device.clone(),
                 };
                 *detector = Some(Detector::load(&cell.detector(self.out), &options)?);
@@ -253,11 +263,11 @@ impl<'a> Runner<'a> {
             let Some(detector) = detector.as_mut() else {
                 continue;
             };
-            let own = result.inputs.settings.train_config(cell.seed)?.scoring;
-            detector.set_scoring(settings.scoring(&own))?;
-            let dataset = &self.dataset(&cell.category)?.0;
+            detector.set_scoring(settings.train_config(&cell.backbone, cell.seed)?.scoring)?;
+            let dataset = self.stock.dataset(&cell.category)?;
             let scored = measure(detector, dataset, &settings, progress)?;
             result.scores.insert(variant.name.clone(), scored);
+            result.write(&cell.result(self.out))?;
             work = true;
         }
         Ok(work)
@@ -311,13 +321,25 @@ fn measure(
     })
 }
 
+/// An error when told to end.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    match progress.interrupted() {
+        true => Err(Error::Training(
+            "interrupted; the same command goes on from here".into(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Whether a run of the same inputs was broken off here; if not, from now on this one is on record.
 fn resumable(folder: &Path, inputs: &Inputs) -> Result<bool> {
     let run = folder.join(RUN_FOLDER);
     let record = run.join(INPUTS_FILE);
     let before = std::fs::read_to_string(&record).ok();
     let before = before.and_then(|text| serde_json::from_str::<Inputs>(&text).ok());
-    if before.as_ref() == Some(inputs) && run.join(CHECKPOINT_FILE).is_file() {
+    // A checkpoint is of weights found in one way: it has the whole record in its fingerprint.
+    let same = |before: Inputs| before.make_the_same(inputs) && before.backbone == inputs.backbone;
+    if before.is_some_and(same) && run.join(CHECKPOINT_FILE).is_file() {
         return Ok(true);
     }
     // From now on until it is trained this is no detector's folder.
@@ -338,8 +360,15 @@ fn dataset_record(id: &str) -> DatasetRecord {
     }
 }
 
-fn write_card(detector: &Detector, folder: &Path) -> Result<()> {
-    let config = detector.config();
+/// Gives a detector on disk another name; no number changes.
+fn rename(folder: &Path, name: &str) -> Result<()> {
+    let mut config = read_config(folder)?;
+    config.name = name.into();
+    files::write_json(folder.join(CONFIG_FILE), &config)?;
+    write_card(&config, folder)
+}
+
+fn write_card(config: &DetectorConfig, folder: &Path) -> Result<()> {
     let repo = RepoId::of_detector(DEFAULT_NAMESPACE, &config.backbone.id, &config.name);
     let facts = CardFacts {
         reference: repo.ok().map(|repo| repo.short_name(DEFAULT_NAMESPACE)),

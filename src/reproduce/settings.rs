@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
-    backbones::Backbone,
-    detector::{AugmentationRecord, ImageScore, Schedule, Scoring},
+    Error, Result, backbones,
+    detector::{AugmentationRecord, Schedule, Scoring, ScoringChanges},
     flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, MapKind, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Stop, TrainConfig},
@@ -51,12 +50,12 @@ pub struct Settings {
     pub hidden: Option<f64>,
     pub clamp: Option<f32>,
     pub coupling: Option<Coupling>,
-    // Augmentation; probabilities of the changes.
+    // Augmentation; the flips are probabilities (`train` knows them and off), the rotation is in degrees.
     pub views: usize,
     pub horizontal_flip: f64,
     pub vertical_flip: f64,
     pub rotation: f64,
-    pub degrees: f64,
+    pub rotation_probability: f64,
     pub quarter_turns: bool,
     // Scoring and measuring.
     pub map: Option<MapKind>,
@@ -101,8 +100,8 @@ impl Default for Settings {
             views: 1,
             horizontal_flip: views.horizontal_flip,
             vertical_flip: views.vertical_flip,
-            rotation: views.rotation,
-            degrees: views.degrees,
+            rotation: views.degrees,
+            rotation_probability: views.rotation,
             quarter_turns: views.quarter_turns,
             map: None,
             image_map: None,
@@ -116,13 +115,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The training run of these settings with one seed; the flow is the preset's.
+    /// The training run of these settings on a backbone (its full id), with one seed. No weights are needed, so
+    /// that a plan can be checked whole.
     ///
     /// # Errors
-    /// The first setting that is out of range.
-    pub fn train_config(&self, seed: u64) -> Result<TrainConfig> {
+    /// The first setting that is out of range, or does not fit the backbone.
+    pub fn train_config(&self, backbone: &str, seed: u64) -> Result<TrainConfig> {
+        self.check_ranges()?;
+        let (input, flow, scales) = self.network(backbone)?;
         let defaults = TrainConfig::new(self.preset);
         let config = TrainConfig {
+            flow: Some(flow),
+            preprocessing: Some(input),
             scoring: self.scoring(&defaults.scoring),
             epochs: self.epochs,
             batch: self.batch,
@@ -140,40 +144,55 @@ impl Settings {
             ..defaults
         };
         config.validate()?;
+        config.scoring.check_scales(scales)?;
         Ok(config)
     }
 
-    /// Input size and flow, which depend on the backbone, put into `config`.
-    ///
-    /// # Errors
-    /// When they do not fit the backbone.
-    pub fn fit_to(&self, backbone: &dyn Backbone, config: &mut TrainConfig) -> Result<()> {
-        let default = backbone.info().preprocessing.clone();
+    /// What no later check would call by its name in the plan.
+    fn check_ranges(&self) -> Result<()> {
+        for (name, value, largest) in [
+            ("horizontal_flip", self.horizontal_flip, 1.0),
+            ("vertical_flip", self.vertical_flip, 1.0),
+            ("rotation_probability", self.rotation_probability, 1.0),
+            ("rotation (degrees)", self.rotation, 180.0),
+        ] {
+            if !(0.0..=largest).contains(&value) {
+                return Err(Error::Invalid(format!(
+                    "{name} must be 0 to {largest}, not {value}"
+                )));
+            }
+        }
+        match self.pixel_size {
+            Some(0) => Err(Error::Invalid("pixel_size must be at least 1".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Input and flow on a backbone, and the number of its scales.
+    fn network(&self, backbone: &str) -> Result<(Preprocessing, FlowConfig, usize)> {
+        let default = backbones::info(backbone)?.preprocessing;
         let input = Preprocessing {
             height: self.size.unwrap_or(default.height),
             width: self.size.unwrap_or(default.width),
             ..default
         };
         input.validate(std::path::Path::new("size"))?;
-        let shapes = backbone.shapes(input.height, input.width)?;
-        let preset = FlowConfig::preset(self.preset, &backbone.info().id, &shapes)?;
-        config.flow = Some(self.flow().apply(preset, &shapes)?);
-        config.preprocessing = Some(input);
-        Ok(())
+        let shapes = backbones::shapes(backbone, input.height, input.width)?;
+        let preset = FlowConfig::preset(self.preset, backbone, &shapes)?;
+        Ok((input, self.flow().apply(preset, &shapes)?, shapes.len()))
     }
 
-    /// `scoring` with what these settings say in its place.
-    pub fn scoring(&self, scoring: &Scoring) -> Scoring {
-        let kind = |own: Option<MapKind>, before| own.or(self.map).unwrap_or(before);
+    fn scoring(&self, preset: &Scoring) -> Scoring {
+        let changes = ScoringChanges {
+            map: self.map,
+            image_map: self.image_map,
+            pixel_map: self.pixel_map,
+            top_k: self.top_k,
+            image_weights: self.image_weights.clone(),
+        };
         Scoring {
-            image_map: kind(self.image_map, scoring.image_map),
-            pixel_map: kind(self.pixel_map, scoring.pixel_map),
-            image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
             standardise_scales: self.standardise_scales,
-            image_weights: self
-                .image_weights
-                .clone()
-                .or_else(|| scoring.image_weights.clone()),
+            ..changes.apply(preset)
         }
     }
 
@@ -193,8 +212,8 @@ impl Settings {
             views: Augmentation {
                 horizontal_flip: self.horizontal_flip,
                 vertical_flip: self.vertical_flip,
-                rotation: self.rotation,
-                degrees: self.degrees,
+                rotation: self.rotation_probability,
+                degrees: self.rotation,
                 quarter_turns: self.quarter_turns,
             },
             count: self.views,

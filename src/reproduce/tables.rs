@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{
     aggregate::{Measured, Sample, measured, results, samples},
+    line::{Figures, line},
     plan::{BASE, Plan},
     published::{Ablation, ByCategory, Published, published},
     table::{Entry, Table, Tables},
@@ -84,7 +85,7 @@ pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
 
 fn notes(plan: &Plan, published: &Published, threads: Option<usize>) -> Vec<String> {
     let mut notes = vec![
-        "AUROCs in percent. Ours: mean over the seeds ± their standard deviation; (k/n) where only k of n categories were run.".to_string(),
+        "AUROCs in percent. Ours: mean over the seeds ± their standard deviation; (k/n) where only k of the n categories of the data set or the plan were run.".to_string(),
         "Images a second and additional ms are medians on the machine that ran the cell, one image at a time".to_string()
             + &threads.map_or_else(String::new, |n| format!(", threads: {n}"))
             + "; the paper's on a GTX 1080 Ti. Parameters in millions.",
@@ -113,17 +114,43 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn base(&self, backbone: &str) -> impl Iterator<Item = &Sample<'_>> {
-        let arch = arch(backbone).to_string();
-        self.samples
-            .iter()
-            .filter(move |s| s.variant == BASE && s.arch() == arch)
+    /// Samples of the base on one backbone, by its full id: tags of one architecture are other weights.
+    fn base<'s>(&'s self, id: &'s str) -> impl Iterator<Item = &'s Sample<'s>> {
+        let samples = self.samples.iter();
+        samples.filter(move |s| s.variant == BASE && s.cell.backbone == id)
     }
 
-    /// The mean over all the plan's categories.
+    /// The plan's backbones of an architecture; where it has none the architecture, of which no sample is.
+    fn ids<'s>(&'s self, of: &'s str) -> Vec<&'s str> {
+        let all = self.plan.backbones.iter().map(String::as_str);
+        let ids: Vec<&str> = all.filter(|id| arch(id) == of).collect();
+        if ids.is_empty() { vec![of] } else { ids }
+    }
+
+    /// What a backbone is called beside others: `name`, or its full id where the plan has its architecture twice.
+    fn label<'s>(&self, id: &'s str, name: &'s str) -> &'s str {
+        match self.ids(arch(id)).len() {
+            1 => name,
+            _ => id,
+        }
+    }
+
+    /// Categories that a mean must be over to stand beside the paper's: its, or the plan's where those are more.
+    fn categories(&self, planned: usize) -> usize {
+        let published = match self.plan.dataset.as_str() {
+            "mvtec-ad" => self.published.mvtec.categories.len(),
+            "btad" => self.published.btad.categories.len(),
+            "cifar10" => cifar10::CLASSES.len(),
+            _ => 0,
+        };
+        planned.max(published)
+    }
+
+    /// The mean over all categories.
     fn mean<'s>(&self, samples: impl Iterator<Item = &'s Sample<'s>>, metric: &str) -> Entry {
         let value = |sample: &Sample| sample.percent(metric);
-        measured(samples, value, self.plan.categories.len()).into()
+        let of = self.categories(self.plan.categories.len());
+        measured(samples, value, of).into()
     }
 
     /// The same without CIFAR-10's second protocol, which is another test.
@@ -131,7 +158,7 @@ impl Maker<'_> {
         let first = |category: &str| !category.starts_with(cifar10::INVERSE);
         let samples = self.base(backbone).filter(|s| first(&s.cell.category));
         let of = self.plan.categories.iter().filter(|c| first(c)).count();
-        measured(samples, |s| s.percent(metric), of).into()
+        measured(samples, |s| s.percent(metric), self.categories(of)).into()
     }
 
     /// Table 1, or its like on another data set: others' figures are of MVTec AD.
@@ -142,15 +169,17 @@ impl Maker<'_> {
         for row in self.published.complexity.iter().filter(|_| mvtec) {
             if !seen.contains(&&*row.backbone) {
                 seen.push(&row.backbone);
-                rows.push(self.own_complexity(&row.name, &row.backbone));
+                for id in self.ids(&row.backbone) {
+                    rows.push(self.own_complexity(self.label(id, &row.name), id));
+                }
             }
             let figures = [row.fps, row.ms, row.params, row.image, row.pixel];
             let texts = [&row.name, &row.method].map(|t| Entry::Text(t.clone()));
             rows.push(texts.into_iter().chain(figures.map(Entry::from)).collect());
         }
-        for backbone in self.plan.backbones.iter().map(|id| arch(id)) {
-            if !seen.contains(&backbone) {
-                rows.push(self.own_complexity(backbone, backbone));
+        for id in &self.plan.backbones {
+            if !seen.contains(&arch(id)) {
+                rows.push(self.own_complexity(self.label(id, arch(id)), id));
             }
         }
         Table {
@@ -210,7 +239,7 @@ impl Maker<'_> {
             .plan
             .backbones
             .iter()
-            .map(|id| format!("ours, {}", arch(id)));
+            .map(|id| format!("ours, {}", self.label(id, arch(id))));
         let methods = first
             .iter()
             .cloned()
@@ -283,7 +312,7 @@ impl Maker<'_> {
                 let of = |s: &&Sample| s.cell.category.starts_with(cifar10::INVERSE) == inverse;
                 let samples = self.base(backbone).filter(of);
                 let figure = measured(samples, |s| s.percent(IMAGE), cifar10::CLASSES.len());
-                let name = format!("{OURS}, {}, {what}", arch(backbone));
+                let name = format!("{OURS}, {}, {what}", self.label(backbone, arch(backbone)));
                 rows.push(vec![Entry::Text(name), figure.into()]);
             }
         }
@@ -312,12 +341,16 @@ impl Maker<'_> {
     ) -> Table {
         let with_params = theirs.iter().any(|row| row.params.is_some());
         let mut rows = Vec::new();
-        for row in theirs {
+        let pairs = theirs.iter().flat_map(|row| {
+            let ids = self.ids(&row.backbone).into_iter();
+            ids.map(move |id| (row, id))
+        });
+        for (row, id) in pairs {
             let alike =
-                |s: &&Sample| s.arch() == row.backbone && s.changes_only(changes) && is(s, row);
+                |s: &&Sample| s.cell.backbone == id && s.changes_only(changes) && is(s, row);
             let ours = || self.samples.iter().filter(alike);
-            let mut entries = [&row.name, &row.what]
-                .map(|text| Entry::Text(text.clone()))
+            let mut entries = [self.label(id, &row.name), &row.what]
+                .map(|text| Entry::Text(text.into()))
                 .to_vec();
             if with_params {
                 let params = ours().next().map(parameters);
@@ -363,7 +396,7 @@ impl Maker<'_> {
                 let of = |s: &&Sample| s.variant == variant.name && s.cell.backbone == *backbone;
                 let ours = || self.samples.iter().filter(of);
                 rows.push(vec![
-                    Entry::Text(arch(backbone).into()),
+                    Entry::Text(self.label(backbone, arch(backbone)).into()),
                     Entry::Text(variant.name.clone()),
                     ours().next().map_or(Entry::Empty, |s| exact(parameters(s))),
                     self.mean(ours(), IMAGE),
@@ -418,46 +451,5 @@ fn exact(mean: f64) -> Entry {
     })
 }
 
-/// Name, the first of theirs, ours, the rest of theirs; empty where they published nothing.
-fn line<T: Copy + Figures>(
-    name: &str,
-    ours: Vec<Entry>,
-    theirs: &[T],
-    methods: usize,
-) -> Vec<Entry> {
-    let mut published: Vec<Entry> = theirs
-        .iter()
-        .flat_map(|figures| figures.entries())
-        .collect();
-    published.resize(methods * T::COUNT, Entry::Empty);
-    let rest = published.split_off(published.len().min(T::COUNT));
-    let name = Entry::Text(name.into());
-    [name]
-        .into_iter()
-        .chain(published)
-        .chain(ours)
-        .chain(rest)
-        .collect()
-}
-
-/// One figure, or image and pixel.
-trait Figures {
-    const COUNT: usize;
-    fn entries(self) -> Vec<Entry>;
-}
-
-impl Figures for f64 {
-    const COUNT: usize = 1;
-
-    fn entries(self) -> Vec<Entry> {
-        vec![Some(self).into()]
-    }
-}
-
-impl Figures for [f64; 2] {
-    const COUNT: usize = 2;
-
-    fn entries(self) -> Vec<Entry> {
-        self.map(|figure| Entry::from(Some(figure))).to_vec()
-    }
-}
+#[cfg(test)]
+mod tests;

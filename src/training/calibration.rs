@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::device::EVALUATION_BATCH;
 use crate::{
     Error, Result,
-    detector::{AnomalyMap, Calibration, NativeMaps, ScaleStatistics, Scoring, combine},
+    detector::{Calibration, NativeMaps, ScaleStatistics, Scoring},
     features::FeatureStore,
-    flow::FastFlow,
+    flow::{FastFlow, combine},
 };
 
 /// What the held-out normal images of `store` score, and the thresholds that let about
@@ -37,25 +37,16 @@ pub fn calibrate(
     let all: Vec<&NativeMaps> = native.iter().collect();
     let image_scales = scale_statistics(&all, |maps| &maps.image)?;
     let pixel_scales = scale_statistics(&all, |maps| &maps.pixel)?;
-    let combined = |maps: &[Tensor],
-                    statistics: &[ScaleStatistics],
-                    weights: Option<&[f32]>|
-     -> Result<AnomalyMap> {
-        combine(
-            maps,
-            scoring.standardise_scales.then_some(statistics),
-            weights,
-            input.0,
-            input.1,
-        )
-    };
+    let image_shares = scoring.image_shares(image_scales.len(), Some(&image_scales));
+    let pixel_shares = scoring.pixel_shares(pixel_scales.len(), Some(&pixel_scales));
     let mut normal_scores = Vec::with_capacity(native.len());
     let mut largest = Vec::with_capacity(native.len());
     let mut medians = Vec::with_capacity(native.len());
     for maps in &native {
-        let image = combined(&maps.image, &image_scales, scoring.image_weights.as_deref())?;
-        normal_scores.push(scoring.image_score.of(&image.values));
-        let mut pixel = combined(&maps.pixel, &pixel_scales, None)?.values;
+        let image = combine(&maps.image, &image_shares, input)?;
+        normal_scores.push(scoring.scores(&image)?.squeeze(0)?.to_scalar::<f32>()?);
+        let pixel = combine(&maps.pixel, &pixel_shares, input)?;
+        let mut pixel = pixel.flatten_all()?.to_vec1::<f32>()?;
         pixel.sort_unstable_by(f32::total_cmp);
         medians.push(pixel[pixel.len() / 2]);
         largest.push(pixel[pixel.len() - 1]);

@@ -7,9 +7,9 @@ use super::{calibration, config::Stop};
 use crate::{
     Result,
     datasets::{Sample, spoiled},
-    detector::{Scoring, combine},
+    detector::Scoring,
     features::FeatureStore,
-    flow::FastFlow,
+    flow::{FastFlow, combine},
     metrics::Ranking,
 };
 
@@ -48,16 +48,15 @@ impl Judge<'_> {
         let normals = native.iter().zip(&self.defective).filter(|(_, bad)| !**bad);
         let normals: Vec<_> = normals.map(|(maps, _)| maps).collect();
         let statistics = calibration::scale_statistics(&normals, |maps| &maps.image)?;
-        let statistics = self
+        let shares = self
             .scoring
-            .standardise_scales
-            .then_some(statistics.as_slice());
-        let weights = self.scoring.image_weights.as_deref();
-        let (height, width) = self.input;
+            .image_shares(statistics.len(), Some(&statistics));
         let mut scores = Vec::with_capacity(native.len());
         for maps in &native {
-            let map = combine(&maps.image, statistics, weights, height, width)?;
-            scores.push(f64::from(self.scoring.image_score.of(&map.values)));
+            let map = combine(&maps.image, &shares, self.input)?;
+            scores.push(f64::from(
+                self.scoring.scores(&map)?.squeeze(0)?.to_scalar::<f32>()?,
+            ));
         }
         Ok(Ranking::new(&scores, &self.defective)?.auroc())
     }

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use candle_fastflow::backbones;
 use candle_fastflow::features::{FeatureStore, FeatureWriter};
 use candle_fastflow::flow::{
-    Activations, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, anomaly_map,
+    Activations, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
 };
 use candle_fastflow::kernels::FeatureShape;
 use candle_fastflow::training::{AdamConfig, DeviceAdam, DeviceFeatures, device_step};
@@ -70,7 +70,7 @@ fn whole_flows() {
             let z: Vec<Tensor> = latents.iter().map(|latent| latent.z.clone()).collect();
             let mut all = vec![loss.reshape(1).unwrap(), flow.nll(&features).unwrap()];
             for kind in [MapKind::Nll, MapKind::Exp, MapKind::Prob] {
-                all.push(anomaly_map(&latents, kind, (48, 50)).unwrap());
+                all.push(anomaly_map(&latents, kind, &Share::mean(z.len()), (48, 50)).unwrap());
             }
             all.extend(flow.inverse(&z).unwrap());
             all.extend(z);

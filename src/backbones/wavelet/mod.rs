@@ -29,6 +29,23 @@ use crate::{Error, Result};
 /// The coarsest map's stride: image sides must be multiples of it.
 const STRIDE: usize = 1 << scattering::LEVELS[scattering::LEVELS.len() - 1];
 
+/// Shapes of the maps of an input of `height` x `width` pixels.
+pub(super) fn shapes(height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+    if height == 0 || width == 0 || !(height | width).is_multiple_of(STRIDE) {
+        return Err(Error::Shape {
+            what: "input of backbone `wavelet`".into(),
+            expected: format!("sides that {STRIDE} divides"),
+            found: format!("{height}x{width}"),
+        });
+    }
+    let shape = |level: &usize| FeatureShape {
+        channels: scattering::CHANNELS,
+        height: height >> level,
+        width: width >> level,
+    };
+    Ok(scattering::LEVELS.iter().map(shape).collect())
+}
+
 /// The filter bank, ready to use. It computes on the CPU whatever the device of the images.
 #[derive(Debug)]
 pub struct Wavelet {
@@ -58,19 +75,7 @@ impl Backbone for Wavelet {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        if height == 0 || width == 0 || !(height | width).is_multiple_of(STRIDE) {
-            return Err(Error::Shape {
-                what: "input of backbone `wavelet`".into(),
-                expected: format!("sides that {STRIDE} divides"),
-                found: format!("{height}x{width}"),
-            });
-        }
-        let shape = |level: &usize| FeatureShape {
-            channels: scattering::CHANNELS,
-            height: height >> level,
-            width: width >> level,
-        };
-        Ok(scattering::LEVELS.iter().map(shape).collect())
+        shapes(height, width)
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {

@@ -7,7 +7,7 @@ mod score;
 mod upsample;
 
 pub use positions::{negative_log_likelihood, probability};
-pub use score::image_scores;
+pub use score::{image_scores, top_mean};
 pub use upsample::upsample_bilinear;
 
 use candle_core::Tensor;
@@ -75,11 +75,27 @@ pub fn anomaly_map(
     {
         return Ok(map);
     }
+    let map = |scale: &ScaleMap| Ok((statistic.of(scale.z)?, scale.shift, scale.factor));
+    let maps = scales.iter().map(map).collect::<Result<Vec<_>>>()?;
+    weighted_sum(
+        maps.iter()
+            .map(|(map, shift, factor)| (map, *shift, *factor)),
+        size,
+    )
+}
+
+/// [`anomaly_map`] of maps `[B, h, w]` that are there already: `(map, shift, factor)` a scale.
+///
+/// # Errors
+/// When there is no scale, the size is zero, or shapes or types do not fit.
+pub fn weighted_sum<'a>(
+    maps: impl IntoIterator<Item = (&'a Tensor, f32, f32)>,
+    (height, width): (usize, usize),
+) -> Result<Tensor> {
     let mut sum: Option<Tensor> = None;
-    for scale in scales {
-        let map = upsample_bilinear(&statistic.of(scale.z)?, size.0, size.1)?;
-        let shift = -f64::from(scale.shift) * f64::from(scale.factor);
-        let map = map.affine(f64::from(scale.factor), shift)?;
+    for (map, shift, factor) in maps {
+        let (shift, factor) = (f64::from(shift), f64::from(factor));
+        let map = upsample_bilinear(map, height, width)?.affine(factor, -shift * factor)?;
         sum = Some(match sum {
             Some(sum) => (sum + map)?,
             None => map,

@@ -20,6 +20,21 @@ pub fn image_scores(maps: &Tensor, k: usize) -> Result<Tensor> {
     Ok(maps.contiguous()?.apply_op1_no_bwd(&Scores { k })?)
 }
 
+/// Mean of the `k` (1 to all of them) largest of `values`. NaN counts as larger than any number, so that a
+/// damaged map is not scored by its sound half.
+pub fn top_mean(values: &[f32], k: usize) -> f32 {
+    if k <= 1 {
+        let largest = values.iter().copied().max_by(f32::total_cmp);
+        return largest.unwrap_or(f32::NEG_INFINITY);
+    }
+    let (mut sorted, k) = (values.to_vec(), k.min(values.len()));
+    if k < sorted.len() {
+        sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    }
+    let sum: f64 = sorted[..k].iter().map(|&value| f64::from(value)).sum();
+    (sum / k as f64) as f32
+}
+
 struct Scores {
     k: usize,
 }
@@ -33,13 +48,8 @@ impl CustomOp1 for Scores {
         let (batch, height, width) = layout.shape().dims3()?;
         let start = layout.start_offset();
         let values = &storage.as_slice::<f32>()?[start..start + batch * height * width];
-        let score = |map: &[f32]| {
-            let mut sorted = map.to_vec();
-            sorted.select_nth_unstable_by(self.k - 1, |a, b| b.total_cmp(a));
-            let sum: f64 = sorted[..self.k].iter().map(|&v| f64::from(v)).sum();
-            (sum / self.k as f64) as f32
-        };
-        let scores: Vec<f32> = values.chunks_exact(height * width).map(score).collect();
+        let maps = values.chunks_exact(height * width);
+        let scores: Vec<f32> = maps.map(|map| top_mean(map, self.k)).collect();
         Ok((CpuStorage::F32(scores), Shape::from(batch)))
     }
 
