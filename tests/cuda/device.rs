@@ -259,7 +259,6 @@ fn convolutions() {
         (1, 3, 5, 7, 9, 3, 1, 1),
         (7, 5, 4, 6, 6, 1, 1, 0),
         (2, 3, 8, 21, 20, 7, 2, 3),
-        (2, 3, 8, 20, 22, 7, 2, 3),
         (3, 8, 6, 10, 9, 3, 2, 1),
         (32, 32, 32, 64, 64, 3, 1, 1),
     ] {
@@ -296,10 +295,6 @@ fn convolutions() {
             let [residual, dy, mask] = like_y(input, y.dims());
             let fused = (&y + residual).unwrap().relu().unwrap();
             let mut exact = vec![(0, y.clone()), (1, product.relu().unwrap()), (2, fused)];
-            // candle's backward takes what the stride leaves over of the rows for that of the columns too.
-            if (h + 2 * p - k) % s != (w + 2 * p - k) % s {
-                return exact;
-            }
             let passes = mask.gt(0.0).unwrap().to_dtype(DType::F64).unwrap();
             for (first, dy) in [(3, dy.clone()), (6, (dy * passes).unwrap())] {
                 let found = gradients(&[(&y, &dy)], &[&x, &weight, &bias]);
