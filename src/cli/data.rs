@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use candle_fastflow::datasets::{
-    self, CheckReport,
+    self, CheckReport, folder_name,
     generated::{GenerateOptions, GeneratedProduct},
 };
 
@@ -78,20 +78,20 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
     } else {
         Vec::new()
     };
-    let mut unusable = Vec::new();
     if folders.is_empty() {
         return match check_one(&args.dir, args.json)? {
             true => Ok(()),
-            false => Err(spoiled(&[name(&args.dir)])),
+            false => Err(spoiled(&[folder_name(&args.dir)])),
         };
     }
+    let mut unusable = Vec::new();
     for folder in datasets::no_categories(&args.dir)? {
         cannot_open(
             &folder,
             "has no train/good, so that it is no category",
             args.json,
         )?;
-        unusable.push(name(&folder));
+        unusable.push(folder_name(&folder));
     }
     for folder in &folders {
         // One category that cannot be opened does not keep the others from being looked at.
@@ -103,7 +103,7 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
             }
         };
         if !usable {
-            unusable.push(name(folder));
+            unusable.push(folder_name(folder));
         }
     }
     match unusable.as_slice() {
@@ -117,11 +117,6 @@ fn spoiled(names: &[String]) -> anyhow::Error {
         "{}: mend or remove what is marked with an error, training or evaluation would stop at it",
         names.join(", ")
     )
-}
-
-fn name(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or(folder.as_os_str());
-    name.to_string_lossy().into_owned()
 }
 
 /// Prints the report of one data set; whether it is usable.
@@ -144,10 +139,10 @@ fn check_one(folder: &Path, as_json: bool) -> anyhow::Result<bool> {
 
 fn cannot_open(folder: &Path, why: &str, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        let object = serde_json::json!({ "name": name(folder), "error": why });
+        let object = serde_json::json!({ "name": folder_name(folder), "error": why });
         return common::print_line(object);
     }
-    common::print(&format!("{}:\n  error: {why}\n", name(folder)))
+    common::print(&format!("{}:\n  error: {why}\n", folder_name(folder)))
 }
 
 /// A report as people read it.

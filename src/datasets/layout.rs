@@ -27,7 +27,7 @@ pub(super) fn require_folder(dir: &Path) -> Result<()> {
 }
 
 /// The folder's own name, also of `.` and `dir/..`.
-pub(super) fn folder_name(dir: &Path) -> String {
+pub fn folder_name(dir: &Path) -> String {
     let named = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
     named(dir)
         .or_else(|| named(&dir.canonicalize().ok()?))

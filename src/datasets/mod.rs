@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
 pub use edit::Edit;
 pub use known::{KnownDataset, known, recognise};
+pub use layout::folder_name;
 pub use perturbed::Perturbation;
 pub use sample::Sample;
 pub use spoiled::spoiled;
