@@ -9,7 +9,7 @@ mod weights;
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use image::{Rgb, RgbImage};
 
 pub use artifact::{
@@ -168,7 +168,7 @@ impl Detector {
         let calibration = self.config.calibration.as_ref();
         let shares = scoring.image_shares(maps.image.len(), calibration.map(|c| &*c.image_scales));
         let map = combine(&maps.image, &shares, self.input_size())?;
-        the_score(&scoring.scores(&map)?)
+        finite(scoring.score(&map)?)
     }
 
     /// The localisation map at the network's input size.
@@ -194,7 +194,7 @@ impl Detector {
         } = &self.config;
         let latents = self.latents(image)?;
         let (scores, maps) = scoring.inspect(&latents, calibration.as_ref(), self.input_size())?;
-        let score = the_score(&scores)?;
+        let score = finite(scores.squeeze(0)?.to_scalar()?)?;
         let (width, height) = image.dimensions();
         let map = AnomalyMap::of(&maps)?.resized(width as usize, height as usize)?;
         Ok(Prediction {
@@ -253,9 +253,7 @@ impl Detector {
     }
 }
 
-/// The score of the only image.
-fn the_score(scores: &Tensor) -> Result<f32> {
-    let score = scores.squeeze(0)?.to_scalar::<f32>()?;
+fn finite(score: f32) -> Result<f32> {
     if score.is_finite() {
         return Ok(score);
     }

@@ -161,6 +161,14 @@ impl Scoring {
         image_scores(maps, k.clamp(1, (height * width).max(1)))
     }
 
+    /// The image score of one image map `[1, H, W]`.
+    ///
+    /// # Errors
+    /// As [`Self::scores`], and when there are several maps.
+    pub fn score(&self, map: &Tensor) -> Result<f32> {
+        Ok(self.scores(map)?.squeeze(0)?.to_scalar()?)
+    }
+
     /// Image scores `[B]` and localisation maps `[B, H, W]` of latents, computed where these are.
     ///
     /// # Errors

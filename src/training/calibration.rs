@@ -44,7 +44,7 @@ pub fn calibrate(
     let mut medians = Vec::with_capacity(native.len());
     for maps in &native {
         let image = combine(&maps.image, &image_shares, input)?;
-        normal_scores.push(scoring.scores(&image)?.squeeze(0)?.to_scalar::<f32>()?);
+        normal_scores.push(scoring.score(&image)?);
         let pixel = combine(&maps.pixel, &pixel_shares, input)?;
         let mut pixel = pixel.flatten_all()?.to_vec1::<f32>()?;
         pixel.sort_unstable_by(f32::total_cmp);

@@ -54,9 +54,7 @@ impl Judge<'_> {
         let mut scores = Vec::with_capacity(native.len());
         for maps in &native {
             let map = combine(&maps.image, &shares, self.input)?;
-            scores.push(f64::from(
-                self.scoring.scores(&map)?.squeeze(0)?.to_scalar::<f32>()?,
-            ));
+            scores.push(f64::from(self.scoring.score(&map)?));
         }
         Ok(Ranking::new(&scores, &self.defective)?.auroc())
     }
