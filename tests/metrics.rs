@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use candle_fastflow::metrics::{DefectivePixels, Ranking, bootstrap, regions};
+use candle_fastflow::metrics::{
+    BinnedPixels, DefectivePixels, Interval, Ranking, Resampling, bootstrap, bootstrap_pixels,
+    regions,
+};
 use candle_fastflow::{Error, Result};
 use serde_json::Value;
 
@@ -241,7 +244,7 @@ fn the_bootstrap_interval_covers_and_narrows() {
     };
     let interval = |count: usize, seed: u64| {
         let (scores, labels) = draw(count);
-        let found = bootstrap(&scores, &labels, Ranking::auroc, 400, 0.95, seed).unwrap();
+        let [found] = bootstrap(&scores, &labels, [Ranking::auroc], draws(400, seed)).unwrap();
         let auroc = Ranking::new(&scores, &labels).unwrap().auroc();
         assert!(found.low < auroc && auroc < found.high, "{found:?} {auroc}");
         found
@@ -252,8 +255,82 @@ fn the_bootstrap_interval_covers_and_narrows() {
     assert!((0.15..0.4).contains(&ratio), "{ratio}");
     assert_eq!(few, interval(60, 1));
     assert_ne!(few, interval(60, 2));
-    assert!(bootstrap(&[0.0, 1.0], &[false, true], Ranking::auroc, 0, 0.95, 0).is_err());
-    assert!(bootstrap(&[0.0, 1.0], &[true, true], Ranking::auroc, 9, 0.95, 0).is_err());
+    let of = |labels: [bool; 2], count| {
+        bootstrap(&[0.0, 1.0], &labels, [Ranking::auroc], draws(count, 0))
+    };
+    assert!(of([false, true], 9).is_ok());
+    assert!(of([false, true], 0).is_err() && of([true, true], 9).is_err());
+}
+
+fn draws(draws: usize, seed: u64) -> Resampling {
+    Resampling {
+        draws,
+        level: 0.95,
+        seed,
+    }
+}
+
+/// Area under the ROC curve, AUPRO and average precision, each exact and with its interval.
+fn pixels_with_intervals(maps: &[Map], bins: usize, seed: u64) -> [(f64, Interval); 3] {
+    let of = |map: &Map| {
+        let mut first = DefectivePixels::new();
+        first.add(&map.scores, &map.mask, WIDTH).unwrap();
+        first
+    };
+    let each: Vec<DefectivePixels> = maps.iter().map(of).collect();
+    let mut all = DefectivePixels::new();
+    each.iter().for_each(|one| all.append(one));
+    let second = all.finish();
+    let bins = second.bins(bins);
+    let binned: Vec<BinnedPixels> = maps
+        .iter()
+        .zip(&each)
+        .map(|(map, marked)| {
+            let found = second.add_binned(&map.scores, &map.mask, Some(marked), &bins);
+            found.unwrap()
+        })
+        .collect();
+    let figures: [fn(&Ranking) -> f64; 3] =
+        [Ranking::auroc, |r| r.aupro(0.3), Ranking::average_precision];
+    let all: Vec<&BinnedPixels> = binned.iter().collect();
+    let intervals = bootstrap_pixels(&all, figures, draws(200, seed)).unwrap();
+    let exact = second.finish().unwrap();
+    std::array::from_fn(|i| (figures[i](&exact), intervals[i]))
+}
+
+#[test]
+fn pixel_intervals_lie_around_the_exact_figures() {
+    let maps = maps();
+    let found = pixels_with_intervals(&maps, 512, 3);
+    for (exact, interval) in found {
+        assert!(
+            interval.low < exact && exact < interval.high,
+            "{interval:?} {exact}"
+        );
+    }
+    assert_eq!(found, pixels_with_intervals(&maps, 512, 3));
+    assert_ne!(found, pixels_with_intervals(&maps, 512, 4));
+}
+
+/// Where all good images are one and the same and all defective ones too, every draw is the test set.
+#[test]
+fn pixel_intervals_of_copies_are_the_figure() {
+    let maps = maps();
+    let of_kind = |defective: bool| {
+        let is = |map: &&Map| map.mask.contains(&true) == defective;
+        let Map { scores, mask } = maps.iter().find(is).unwrap();
+        let copy = || Map {
+            scores: scores.clone(),
+            mask: mask.clone(),
+        };
+        std::iter::repeat_with(copy).take(4)
+    };
+    let copies: Vec<Map> = of_kind(false).chain(of_kind(true)).collect();
+    for (exact, interval) in pixels_with_intervals(&copies, 512, 0) {
+        assert_eq!(interval.low, interval.high);
+        // What binning moves.
+        assert!((interval.low - exact).abs() < 0.005, "{interval:?} {exact}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use candle_fastflow::{
     backbones::{self, Backbone},
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
-    flow::{Activations, FastFlow, FeatureNorm, FlowConfig},
+    flow::{Activations, FastFlow, FlowConfig},
     training::{
         Adam, AdamConfig, DeviceAdam, DeviceFeatures, TrainConfig, batch_gradients, device_step,
     },
@@ -76,9 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
     let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;
-    if config.norm == FeatureNorm::Standardise {
-        flow.set_statistics(store(&features, 1)?.channel_statistics())?;
-    }
+    store(&features, 1)?.fit_norm(&mut flow)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
     let scoring = TrainConfig::new(args.preset.into()).scoring;
     let network = backbone.as_ref();

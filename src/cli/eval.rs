@@ -7,7 +7,7 @@ use candle_fastflow::{
     datasets::{self, Dataset, Perturbation},
     detector::Detector,
     evaluation::{self, Evaluation, Metrics, Options},
-    report::ReportInput,
+    report::{ReportInput, Table},
 };
 
 use super::{Outcome, common, figures, progress, scoring::ScoringArgs};
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
     let measured = measure(&args, &detector, &dataset)?;
     if let Some(path) = &args.report {
-        write_report(&args, path, &detector, &dataset, &measured.original)?;
+        write_report(&args, path, &detector, &dataset, &measured)?;
     }
     if args.json {
         json(&args, &measured)?;
@@ -146,10 +146,14 @@ fn write_report(
     path: &Path,
     detector: &Detector,
     dataset: &Dataset,
-    evaluation: &Evaluation,
+    measured: &Measured,
 ) -> anyhow::Result<()> {
     let bar = progress::counter(args.json, "report", dataset.test.len());
-    let page = ReportInput::of_evaluation(detector, dataset, evaluation, &|done| {
+    let Measured {
+        original,
+        perturbed,
+    } = measured;
+    let page = ReportInput::of_evaluation(detector, dataset, original, perturbed, &|done| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
@@ -173,10 +177,12 @@ fn json(args: &Args, measured: &Measured) -> anyhow::Result<()> {
 
 fn tables(args: &Args, name: &str, measured: &Measured) -> anyhow::Result<()> {
     common::print_line(figures::metrics(name, &measured.original))?;
-    common::print_line(figures::classes(&measured.original.classes))?;
+    let classes = Table::of_classes(&measured.original.classes);
+    common::print_line(figures::table(classes))?;
     if !measured.perturbed.is_empty() {
         let original = &measured.original.metrics;
-        common::print_line(figures::perturbed(original, &measured.perturbed))?;
+        let perturbed = Table::of_perturbed(original, &measured.perturbed);
+        common::print_line(figures::table(perturbed))?;
     }
     match &args.report {
         Some(path) => common::print_line(format!("report: {}", path.display())),

@@ -1,7 +1,7 @@
 //! Figures of an evaluation as tables for a terminal.
 
 use candle_fastflow::{
-    evaluation::{ClassResult, Evaluation, Metrics},
+    evaluation::{Evaluation, Metrics},
     report,
 };
 use comfy_table::{CellAlignment, Table};
@@ -23,32 +23,12 @@ pub fn metrics(name: &str, evaluation: &Evaluation) -> Table {
     table
 }
 
-/// Each class of defects against all good images.
-pub fn classes(classes: &[ClassResult]) -> Table {
-    let classes = report::Table::of_classes(classes);
-    let header: Vec<&str> = classes.header.iter().map(String::as_str).collect();
-    let mut table = numbers(&header);
-    table.add_rows(classes.rows);
-    table
-}
-
-/// The original test set beside harder ones.
-pub fn perturbed(original: &Metrics, perturbed: &[(&'static str, Metrics)]) -> Table {
-    let names = perturbed.iter().map(|(name, _)| *name);
-    let header: Vec<&str> = ["test photos made harder", "as they are"]
-        .into_iter()
-        .chain(names)
-        .collect();
-    let mut table = numbers(&header);
-    let columns: Vec<_> = perturbed.iter().map(|(_, m)| m.to_map()).collect();
-    for (metric, value) in original.figures() {
-        let harder = columns
-            .iter()
-            .map(|column| figure(column.get(metric).copied()));
-        let row = [Metrics::label(metric).to_string(), figure(Some(value))];
-        table.add_row(row.into_iter().chain(harder));
-    }
-    table
+/// A page's table.
+pub fn table(table: report::Table) -> Table {
+    let header: Vec<&str> = table.header.iter().map(String::as_str).collect();
+    let mut numbers = numbers(&header);
+    numbers.add_rows(table.rows);
+    numbers
 }
 
 /// An empty table whose columns but the first are numbers.
@@ -58,8 +38,4 @@ fn numbers(header: &[&str]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-fn figure(value: Option<f64>) -> String {
-    value.map_or("-".into(), |value| format!("{value:.4}"))
 }

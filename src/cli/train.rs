@@ -125,6 +125,7 @@ enum StopArg {
 enum NormArg {
     None,
     Standardise,
+    Whiten,
     LayerNorm,
     LayerNormAffine,
 }
@@ -134,6 +135,7 @@ impl From<NormArg> for FeatureNorm {
         match norm {
             NormArg::None => FeatureNorm::None,
             NormArg::Standardise => FeatureNorm::Standardise,
+            NormArg::Whiten => FeatureNorm::Whiten,
             NormArg::LayerNorm => FeatureNorm::LayerNorm,
             NormArg::LayerNormAffine => FeatureNorm::LayerNormAffine,
         }
@@ -143,7 +145,8 @@ impl From<NormArg> for FeatureNorm {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Flow (the preset's by default)")]
 struct FlowArgs {
-    /// What is done to the features before the first step
+    /// What is done to the features before the first step; whiten (channels uncorrelated and of unit variance)
+    /// learns fastest
     #[arg(long, value_enum, conflicts_with = "from")]
     norm: Option<NormArg>,
     /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
@@ -201,6 +204,7 @@ impl FlowArgs {
 enum ScheduleArg {
     Constant,
     Cosine,
+    WarmCosine,
 }
 
 #[derive(clap::Args)]
@@ -212,7 +216,8 @@ struct OptimiserArgs {
     /// Adam's step size [default: 0.001, with --from 0.0001]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
-    /// Step size over the run: constant, or cosine (falls to nothing at the end)
+    /// Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first,
+    /// which rates far above 0.001 need)
     #[arg(long, value_enum, default_value = "constant")]
     schedule: ScheduleArg,
     /// L2 term
@@ -350,6 +355,7 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.schedule = match optimiser.schedule {
         ScheduleArg::Constant => Schedule::Constant,
         ScheduleArg::Cosine => Schedule::Cosine,
+        ScheduleArg::WarmCosine => Schedule::WarmCosine,
     };
     config.weight_decay = optimiser.weight_decay;
     config.gradient_clip = optimiser.gradient_clip;

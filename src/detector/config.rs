@@ -194,6 +194,10 @@ pub enum Schedule {
     Constant,
     /// Half a cosine from the full step size to nothing at the run's end (Loshchilov and Hutter 2017, no restarts).
     Cosine,
+    /// The same after a straight rise over the run's first twentieth: a large step size does no harm while Adam's
+    /// averages are still those of a few steps.
+    #[serde(rename = "warm-cosine")]
+    WarmCosine,
 }
 
 impl Schedule {
@@ -201,16 +205,30 @@ impl Schedule {
     pub fn factor(self, step: u64, steps: u64) -> f64 {
         match self {
             Self::Constant => 1.0,
-            Self::Cosine => {
-                let passed = step as f64 / steps.max(1) as f64;
-                0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos())
+            Self::Cosine => half_cosine(step, steps),
+            Self::WarmCosine => {
+                let rise = steps / 20;
+                match step.checked_sub(rise) {
+                    None => (step + 1) as f64 / (rise + 1) as f64,
+                    Some(after) => half_cosine(after, steps - rise),
+                }
             }
         }
+    }
+
+    /// Whether a step's factor depends on how many steps there will be.
+    pub fn follows_length(self) -> bool {
+        !self.is_constant()
     }
 
     fn is_constant(&self) -> bool {
         *self == Self::Constant
     }
+}
+
+fn half_cosine(step: u64, steps: u64) -> f64 {
+    let passed = step as f64 / steps.max(1) as f64;
+    0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos())
 }
 
 /// Augmentation as it was used.
@@ -360,5 +378,16 @@ mod tests {
         assert!((cosine(4) - 0.5).abs() < 1e-12);
         assert!(cosine(7) > 0.0 && cosine(8).abs() < 1e-12 && cosine(9).abs() < 1e-12);
         assert_eq!(Schedule::Constant.factor(5, 8), 1.0);
+    }
+
+    #[test]
+    fn the_warm_cosine_rises_first() {
+        let warm = |step| Schedule::WarmCosine.factor(step, 60);
+        let rise = [0.25, 0.5, 0.75, 1.0];
+        assert_eq!([0, 1, 2, 3].map(warm), rise);
+        let falls = (3..60).all(|step| warm(step) > warm(step + 1));
+        assert!(falls && warm(60).abs() < 1e-12);
+        // A run of a few steps has no time to rise.
+        assert_eq!(Schedule::WarmCosine.factor(0, 8), 1.0);
     }
 }

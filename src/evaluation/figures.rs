@@ -8,13 +8,17 @@ use super::ImageResult;
 use crate::{
     Result,
     detector::Verdict,
-    metrics::{AUPRO_LIMIT, Interval, Ranking, bootstrap},
+    metrics::{
+        AUPRO_LIMIT, BinnedPixels, Interval, Ranking, Resampling, bootstrap, bootstrap_pixels,
+    },
 };
 
-/// Draws of a bootstrap interval; the ends move by less than their third digit with more.
-const RESAMPLES: usize = 1000;
-/// Coverage of a bootstrap interval.
-const LEVEL: f64 = 0.95;
+/// The ends of an interval move by less than their third digit with more draws.
+const RESAMPLING: Resampling = Resampling {
+    draws: 1000,
+    level: 0.95,
+    seed: 0,
+};
 
 /// Figures over a test set; pixel figures only where there are masks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -51,17 +55,25 @@ pub struct Metrics {
     pub aupro: Option<f64>,
 }
 
-/// A figure that the order of the image scores gives.
-type ImageFigure = (&'static str, fn(&Ranking) -> f64);
+/// A figure that the order of scores gives.
+type Figure = (&'static str, fn(&Ranking) -> f64);
 
-/// All such figures, by their names in [`Metrics`].
-const IMAGE_FIGURES: [ImageFigure; 6] = [
+/// Those of the image scores, by their names in [`Metrics`].
+const IMAGE_FIGURES: [Figure; 6] = [
     ("image_auroc", Ranking::auroc),
     ("image_ap", Ranking::average_precision),
     ("image_f1_max", |ranking| ranking.f1_max().value),
     ("recall_at_0_fpr", |ranking| ranking.recall_at_fpr(0.0)),
     ("recall_at_1_fpr", |ranking| ranking.recall_at_fpr(0.01)),
     ("recall_at_5_fpr", |ranking| ranking.recall_at_fpr(0.05)),
+];
+
+/// Those of the pixels' scores.
+const PIXEL_FIGURES: [Figure; 4] = [
+    ("pixel_auroc", Ranking::auroc),
+    ("pixel_ap", Ranking::average_precision),
+    ("pixel_f1_max", |ranking| ranking.f1_max().value),
+    ("aupro", |ranking| ranking.aupro(AUPRO_LIMIT)),
 ];
 
 impl Metrics {
@@ -76,6 +88,8 @@ impl Metrics {
             recall_1,
             recall_5,
         ] = IMAGE_FIGURES.map(|(_, figure)| figure(&ranking));
+        let of_pixels = |ranking| PIXEL_FIGURES.map(|(_, figure)| Some(figure(ranking)));
+        let [pixel_auroc, pixel_ap, pixel_f1_max, aupro] = pixels.map_or([None; 4], of_pixels);
         Ok(Self {
             image_auroc,
             image_ap,
@@ -85,10 +99,10 @@ impl Metrics {
             recall_at_5_fpr: recall_5,
             false_alarm_rate: called_defective(images, false),
             recall: called_defective(images, true),
-            pixel_auroc: pixels.map(Ranking::auroc),
-            pixel_ap: pixels.map(Ranking::average_precision),
-            pixel_f1_max: pixels.map(|ranking| ranking.f1_max().value),
-            aupro: pixels.map(|ranking| ranking.aupro(AUPRO_LIMIT)),
+            pixel_auroc,
+            pixel_ap,
+            pixel_f1_max,
+            aupro,
         })
     }
 
@@ -147,16 +161,30 @@ pub(super) fn ranking(images: &[&ImageResult]) -> Result<Ranking> {
     Ranking::new(&scores, &defective)
 }
 
-/// 95 % bootstrap intervals, over the choice of test images, of the figures of image scores.
-pub(super) fn intervals(images: &[&ImageResult]) -> Result<BTreeMap<String, Interval>> {
+/// 95 % bootstrap intervals, over the choice of test images, of the figures of image scores, and of pixels where
+/// images were binned.
+pub(super) fn intervals(
+    images: &[&ImageResult],
+    pixels: &[&BinnedPixels],
+) -> Result<BTreeMap<String, Interval>> {
     let (scores, defective) = scores(images);
-    IMAGE_FIGURES
-        .into_iter()
-        .map(|(name, figure)| {
-            let interval = bootstrap(&scores, &defective, figure, RESAMPLES, LEVEL, 0)?;
-            Ok((name.to_string(), interval))
-        })
-        .collect()
+    let figures = IMAGE_FIGURES.map(|(_, figure)| figure);
+    let of_images = bootstrap(&scores, &defective, figures, RESAMPLING)?;
+    let mut intervals = named(&IMAGE_FIGURES, of_images);
+    if !pixels.is_empty() {
+        let figures = PIXEL_FIGURES.map(|(_, figure)| figure);
+        let of_pixels = bootstrap_pixels(pixels, figures, RESAMPLING)?;
+        intervals.extend(named(&PIXEL_FIGURES, of_pixels));
+    }
+    Ok(intervals)
+}
+
+fn named<const N: usize>(
+    figures: &[Figure; N],
+    intervals: [Interval; N],
+) -> BTreeMap<String, Interval> {
+    let names = figures.iter().map(|(name, _)| name.to_string());
+    names.zip(intervals).collect()
 }
 
 fn scores(images: &[&ImageResult]) -> (Vec<f64>, Vec<bool>) {

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 pub use figures::Metrics;
 
+use pixels::PixelRankings;
+
 use crate::{
     Error, Result,
     datasets::{Dataset, Sample},
@@ -54,6 +56,9 @@ pub struct ClassResult {
     /// This class of defects against all good images; none of the good themselves.
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     pub metrics: Option<Metrics>,
+    /// Intervals of these figures, as [`Evaluation::intervals`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, Interval>,
 }
 
 /// What an evaluation found.
@@ -63,7 +68,7 @@ pub struct Evaluation {
     pub images: Vec<ImageResult>,
     /// Over all of them.
     pub metrics: Metrics,
-    /// 95 % bootstrap intervals of the figures that image scores give, by name. They tell how far the choice
+    /// 95 % bootstrap intervals of the figures that need no threshold, by name. They tell how far the choice
     /// of test images could have moved a figure, not how far another training could.
     pub intervals: BTreeMap<String, Interval>,
     /// The good images, then every class of defects.
@@ -112,17 +117,17 @@ pub fn evaluate(
     let (images, maps): (Vec<_>, Vec<_>) =
         inspected.into_iter().map(|i| (i.result, i.maps)).unzip();
     let all: Vec<&ImageResult> = images.iter().collect();
-    let (pixel_ranking, by_class) = match pixels {
-        Some(pixels) => (Some(pixels.all), pixels.classes),
-        None => (None, BTreeMap::new()),
-    };
+    let ranking_of_pixels = pixels.as_ref().map(|pixels| &pixels.all);
+    let binned = pixels
+        .as_ref()
+        .map_or(vec![], |pixels| pixels.binned(|_| true));
     Ok(Evaluation {
-        metrics: Metrics::new(&all, pixel_ranking.as_ref())?,
-        intervals: figures::intervals(&all)?,
-        classes: classes(&images, &by_class)?,
+        metrics: Metrics::new(&all, ranking_of_pixels)?,
+        intervals: figures::intervals(&all, &binned)?,
+        classes: classes(&images, pixels.as_ref())?,
         image_ranking: figures::ranking(&all)?,
+        pixel_ranking: pixels.map(|pixels| pixels.all),
         images,
-        pixel_ranking,
         maps,
     })
 }
@@ -168,23 +173,32 @@ fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspecte
     })
 }
 
-fn classes(images: &[ImageResult], pixels: &BTreeMap<&str, Ranking>) -> Result<Vec<ClassResult>> {
+fn classes(images: &[ImageResult], pixels: Option<&PixelRankings<'_>>) -> Result<Vec<ClassResult>> {
     let of = |class: Option<&str>| -> Vec<&ImageResult> {
         let of_class = images.iter().filter(|i| i.defect.as_deref() == class);
         of_class.collect()
     };
     let good = of(None);
     let names: BTreeSet<&str> = images.iter().filter_map(|i| i.defect.as_deref()).collect();
-    let mut classes = vec![class_result("good", &good, None)];
+    let mut classes = vec![class_result("good", &good)];
     for name in names {
         let defective = of(Some(name));
-        let metrics = Metrics::new(&[&good[..], &defective].concat(), pixels.get(name))?;
-        classes.push(class_result(name, &defective, Some(metrics)));
+        let both = [&good[..], &defective].concat();
+        // A class without a single defective pixel has no ranking and no interval of pixels.
+        let ranked = pixels.and_then(|pixels| Some((pixels, pixels.classes.get(name)?)));
+        let of_class = |class: Option<&str>| class.is_none_or(|class| class == name);
+        let binned = ranked.map_or(vec![], |(pixels, _)| pixels.binned(of_class));
+        classes.push(ClassResult {
+            metrics: Some(Metrics::new(&both, ranked.map(|(_, ranking)| ranking))?),
+            intervals: figures::intervals(&both, &binned)?,
+            ..class_result(name, &defective)
+        });
     }
     Ok(classes)
 }
 
-fn class_result(class: &str, images: &[&ImageResult], metrics: Option<Metrics>) -> ClassResult {
+/// Without figures.
+fn class_result(class: &str, images: &[&ImageResult]) -> ClassResult {
     let verdicts: Option<Vec<Verdict>> = images.iter().map(|i| i.verdict).collect();
     let defective = |verdicts: Vec<Verdict>| {
         let called = verdicts.iter().filter(|&&v| v == Verdict::Defective);
@@ -194,6 +208,7 @@ fn class_result(class: &str, images: &[&ImageResult], metrics: Option<Metrics>) 
         class: class.to_string(),
         images: images.len(),
         called_defective: verdicts.map(defective),
-        metrics,
+        metrics: None,
+        intervals: BTreeMap::new(),
     }
 }

@@ -10,8 +10,11 @@ use crate::{
     datasets::Sample,
     detector::{AnomalyMap, Detector},
     imaging::Mask,
-    metrics::{DefectivePixels, NormalPixels, Ranking},
+    metrics::{BinnedPixels, DefectivePixels, NormalPixels, Ranking},
 };
+
+/// Bins of pixels for intervals: each has 1/512 of the defective ones.
+const BINS: usize = 512;
 
 /// The pixels of images whose ground truth is known: good ones, and defective ones with a mask.
 pub(super) struct PixelRankings<'a> {
@@ -19,6 +22,16 @@ pub(super) struct PixelRankings<'a> {
     pub all: Ranking,
     /// Of the good images and those of one class of defects, by its name.
     pub classes: BTreeMap<&'a str, Ranking>,
+    /// Each image's class of defects, none of a good one, and its pixels, for intervals.
+    pub images: Vec<(Option<&'a str>, BinnedPixels)>,
+}
+
+impl PixelRankings<'_> {
+    /// The pixels of the images whose class is wanted.
+    pub fn binned(&self, wanted: impl Fn(Option<&str>) -> bool) -> Vec<&BinnedPixels> {
+        let images = self.images.iter().filter(|(class, _)| wanted(*class));
+        images.map(|(_, pixels)| pixels).collect()
+    }
 }
 
 /// None where no mask exists.
@@ -37,19 +50,26 @@ pub(super) fn rankings<'a>(
     if defective.is_empty() {
         return Ok(None);
     }
-    let (all, classes) = defective_pixels(detector, &defective, options)?;
-    good.par_iter().try_for_each(|pair| {
+    let marked = defective_pixels(detector, &defective, options)?;
+    let (all, classes) = together(&defective, &marked);
+    let bins = all.bins(BINS);
+    let of_good = good.par_iter().map(|pair| {
         let (map, mask) = pixels(detector, *pair, options)?;
-        all.add(&map.values, mask.pixels())
-    })?;
+        let binned = all.add_binned(&map.values, mask.pixels(), None, &bins)?;
+        Ok((None, binned))
+    });
+    let mut images: Vec<_> = of_good.collect::<Result<_>>()?;
     for class in classes.values() {
         class.add_counts_of(&all)?;
     }
-    defective.par_iter().try_for_each(|(class, pair)| {
+    let defective = defective.par_iter().zip(&marked);
+    let of_defective = defective.map(|((class, pair), marked)| {
         let (map, mask) = pixels(detector, *pair, options)?;
         classes[class].add(&map.values, mask.pixels())?;
-        all.add(&map.values, mask.pixels())
-    })?;
+        let binned = all.add_binned(&map.values, mask.pixels(), Some(marked), &bins)?;
+        Ok((Some(*class), binned))
+    });
+    images.extend(of_defective.collect::<Result<Vec<_>>>()?);
     // A class whose masks are all empty has no ranking; `data check` tells of such masks.
     let classes = classes.into_iter();
     Ok(Some(PixelRankings {
@@ -57,19 +77,20 @@ pub(super) fn rankings<'a>(
         classes: classes
             .filter_map(|(name, class)| Some((name, class.finish().ok()?)))
             .collect(),
+        images,
     }))
 }
 
 /// A sample and what was seen of it.
 type Pair<'a> = (&'a Sample, &'a Inspected);
 
-/// The first pass: of all classes together, and of each.
-fn defective_pixels<'a>(
+/// The first pass: each image's.
+fn defective_pixels(
     detector: &Detector,
-    images: &[(&'a str, Pair)],
+    images: &[(&str, Pair)],
     options: Options,
-) -> Result<(NormalPixels, BTreeMap<&'a str, NormalPixels>)> {
-    let marked: Vec<DefectivePixels> = images
+) -> Result<Vec<DefectivePixels>> {
+    images
         .par_iter()
         .map(|(_, pair)| {
             let (map, mask) = pixels(detector, *pair, options)?;
@@ -77,15 +98,22 @@ fn defective_pixels<'a>(
             marked.add(&map.values, mask.pixels(), map.width)?;
             Ok(marked)
         })
-        .collect::<Result<_>>()?;
+        .collect()
+}
+
+/// Those of all classes together, and of each.
+fn together<'a>(
+    images: &[(&'a str, Pair)],
+    marked: &[DefectivePixels],
+) -> (NormalPixels, BTreeMap<&'a str, NormalPixels>) {
     let mut all = DefectivePixels::new();
     let mut classes: BTreeMap<&str, DefectivePixels> = BTreeMap::new();
     for ((class, _), marked) in images.iter().zip(marked) {
-        all.append(&marked);
-        classes.entry(class).or_default().append(&marked);
+        all.append(marked);
+        classes.entry(class).or_default().append(marked);
     }
     let classes = classes.into_iter().map(|(name, c)| (name, c.finish()));
-    Ok((all.finish(), classes.collect()))
+    (all.finish(), classes.collect())
 }
 
 /// The localisation map and the mask at the same resolution.

@@ -3,11 +3,11 @@
 use candle_core::{Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 
-use super::norm::{self, ChannelStatistics, Norm};
+use super::norm::{self, ChannelStatistics, Norm, Whitening};
 use super::scales::Scales;
 use super::step::{Kept, Parameters, Step, StepShape};
 use super::tensors::Source;
-use super::{Activations, FlowConfig, Latent};
+use super::{Activations, ChannelCovariance, FlowConfig, Latent};
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Chain {
         source: &mut Source,
     ) -> Result<Self> {
         let norm = Norm::from_names(config.norm, |name| {
-            let dims = norm::dims(config.norm, shape);
+            let dims = norm::dims(config.norm, name, shape);
             source.take(&format!("scales.{scale}.norm.{name}"), &dims)
         })?;
         let step = |step: usize| {
@@ -132,6 +132,41 @@ impl Chain {
         *mean = Tensor::from_slice(&statistics.mean, channels, &device)?;
         *std = Tensor::from_slice(&statistics.std, channels, &device)?;
         Ok(())
+    }
+
+    pub(super) fn set_covariance(
+        &mut self,
+        scale: usize,
+        covariance: &ChannelCovariance,
+    ) -> Result<()> {
+        let channels = match &self.norm {
+            Norm::Whiten(_) => self.channels(),
+            _ => {
+                return Err(Error::Invalid(
+                    "feature covariances belong to the norm `whiten`; this flow has another".into(),
+                ));
+            }
+        };
+        if covariance.mean.len() != channels {
+            return Err(Error::Shape {
+                what: format!("feature covariance of map {scale}"),
+                expected: format!("{channels} means"),
+                found: covariance.mean.len().to_string(),
+            });
+        }
+        let matrix = covariance
+            .whitening()
+            .map_err(|error| Error::Invalid(format!("feature map {scale}: {error}")))?;
+        let device = self.device();
+        let mean = Tensor::from_slice(&covariance.mean, channels, &device)?;
+        let matrix = Tensor::from_vec(matrix, (channels, channels), &device)?;
+        self.norm = Norm::Whiten(Whitening::new(mean, matrix)?);
+        Ok(())
+    }
+
+    fn channels(&self) -> usize {
+        let first = self.steps.first();
+        first.map_or(0, |step| step.parameters.global_scale.elem_count())
     }
 
     pub(super) fn forward(&self, features: &Tensor) -> Result<Latent> {

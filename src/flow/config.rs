@@ -84,6 +84,9 @@ pub enum FeatureNorm {
     None,
     /// Each channel with mean and deviation of the training images.
     Standardise,
+    /// The channels made uncorrelated and of unit variance over the training images (ZCA), so that the steps start
+    /// from the best Gaussian and learn only what it misses. Not in the paper.
+    Whiten,
     /// Each image over (C, H, W), eps 1e-5.
     #[serde(alias = "layer-norm")] // as `train --norm` and plans spell it
     LayerNorm,

@@ -11,6 +11,7 @@ mod step;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod whitening;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use config::{Coupling, FeatureNorm, FlowConfig, Kernels};
 pub use map::{MapKind, Share, anomaly_map, combine, scale_maps};
 pub use norm::ChannelStatistics;
 pub use preset::Preset;
+pub use whitening::ChannelCovariance;
 
 /// What a flow makes of one feature map.
 #[derive(Debug, Clone)]
@@ -159,6 +161,19 @@ impl FastFlow {
         self.expect_maps("feature statistics", statistics.len())?;
         for (scale, (chain, statistics)) in self.chains.iter_mut().zip(&statistics).enumerate() {
             chain.set_statistics(scale, statistics)?;
+        }
+        Ok(())
+    }
+
+    /// Whitens the features by the training images' covariances, one for each map (norm `whiten` only; until then
+    /// it is the identity).
+    ///
+    /// # Errors
+    /// When the norm is another one, or the covariances do not fit or are not usable.
+    pub fn set_covariances(&mut self, covariances: &[ChannelCovariance]) -> Result<()> {
+        self.expect_maps("feature covariances", covariances.len())?;
+        for (scale, (chain, covariance)) in self.chains.iter_mut().zip(covariances).enumerate() {
+            chain.set_covariance(scale, covariance)?;
         }
         Ok(())
     }

@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 
-use super::{ChannelStatistics, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels};
+use super::{
+    ChannelCovariance, ChannelStatistics, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels,
+};
 use crate::kernels::FeatureShape;
 use crate::kernels::conv::conv2d;
 use crate::kernels::coupling::{self, Permutation};
 use crate::kernels::norm::{layer_norm, layer_norm_affine, standardise};
 
-const NORMS: [FeatureNorm; 4] = [
+const NORMS: [FeatureNorm; 5] = [
     FeatureNorm::None,
     FeatureNorm::Standardise,
+    FeatureNorm::Whiten,
     FeatureNorm::LayerNorm,
     FeatureNorm::LayerNormAffine,
 ];
@@ -92,7 +95,26 @@ fn moved(config: &FlowConfig, shapes: &[FeatureShape]) -> FastFlow {
         flow.set_statistics(shapes.iter().map(statistics).collect())
             .unwrap();
     }
+    if config.norm == FeatureNorm::Whiten {
+        let all: Vec<ChannelCovariance> = shapes.iter().map(|s| covariance(s.channels)).collect();
+        flow.set_covariances(&all).unwrap();
+    }
     flow
+}
+
+/// `A A^T` of some matrix, plus a diagonal.
+fn covariance(channels: usize) -> ChannelCovariance {
+    let a = values(channels * channels, 0.9);
+    let element = |row: usize, column: usize| {
+        let products = (0..channels)
+            .map(|i| f64::from(a[row * channels + i]) * f64::from(a[column * channels + i]));
+        products.sum::<f64>() / channels as f64 + if row == column { 0.5 } else { 0.0 }
+    };
+    let all = (0..channels * channels).map(|i| element(i / channels, i % channels));
+    ChannelCovariance {
+        mean: values(channels, 0.3),
+        covariance: all.collect(),
+    }
 }
 
 fn flat(tensor: &Tensor) -> Vec<f32> {
@@ -122,6 +144,20 @@ fn composed(flow: &FastFlow, scale: usize, x: &Tensor) -> (Tensor, Tensor) {
     let mut x = match config.norm {
         FeatureNorm::None => x.clone(),
         FeatureNorm::Standardise => standardise(x, &get("norm.mean"), &get("norm.std")).unwrap(),
+        FeatureNorm::Whiten => {
+            let (matrix, mean) = (get("norm.matrix"), get("norm.mean"));
+            let (batch, channels, height, width) = x.dims4().unwrap();
+            let mean = mean.reshape((channels, 1)).unwrap();
+            let x = x.reshape((batch, channels, height * width)).unwrap();
+            let white = matrix
+                .broadcast_left(batch)
+                .unwrap()
+                .matmul(&x.broadcast_sub(&mean).unwrap());
+            white
+                .unwrap()
+                .reshape((batch, channels, height, width))
+                .unwrap()
+        }
         FeatureNorm::LayerNorm => layer_norm(x, 1e-5).unwrap(),
         FeatureNorm::LayerNormAffine => {
             layer_norm_affine(x, &get("norm.weight"), &get("norm.bias"), 1e-5).unwrap()

@@ -6,6 +6,7 @@ mod encode;
 mod files;
 mod mask;
 mod preprocessing;
+mod product;
 mod resize;
 mod synthetic;
 mod warp;

@@ -5,7 +5,7 @@ use fastnoise_lite::{FastNoiseLite, NoiseType};
 use image::{Rgb, RgbImage};
 use rand::{Rng, RngExt};
 
-use super::{Affine, Mask};
+use super::{Affine, Mask, product::Product};
 
 /// A kind of synthetic defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum SyntheticDefect {
 /// Least change of a pixel, in levels of 255, that counts as part of the defect: a patch that looks
 /// like what it covers is not one.
 const VISIBLE: u8 = 12;
-/// Least area of a defect, as a share of the image.
+/// Least area of a defect, as a share of what it lies on.
 const LEAST_AREA: f64 = 2e-4;
 /// Draws before a defect that always shows is put in.
 const TRIES: usize = 30;
@@ -41,23 +41,78 @@ impl SyntheticDefect {
     }
 
     /// The image with one defect, and the pixels that it visibly changed (never none, except in images
-    /// of a few pixels).
+    /// of a few pixels). It lies on the product where that can be told from the background
+    /// ([`Product::find`]), and is as large as the product lets expect.
     pub fn apply(self, image: &RgbImage, rng: &mut impl Rng) -> (RgbImage, Mask) {
-        let least = (LEAST_AREA * f64::from(image.width()) * f64::from(image.height())).max(1.0);
+        let ground = Ground::of(image);
+        let least = (LEAST_AREA * ground.area).max(1.0);
         for _ in 0..TRIES {
             let changed = match self {
-                Self::CutPaste => paste(image, &Patch::rectangle(image, rng), rng),
-                Self::Scar => paste(image, &Patch::strip(image, rng), rng),
-                Self::Perlin => blot(image, rng),
+                Self::CutPaste => paste(&ground, &Patch::rectangle(&ground, rng), rng),
+                Self::Scar => paste(&ground, &Patch::strip(&ground, rng), rng),
+                Self::Perlin => blot(&ground, rng),
             };
             let mask = difference(image, &changed);
             if mask.area() as f64 >= least {
                 return (changed, mask);
             }
         }
-        let changed = inverted_spot(image, rng);
+        let changed = inverted_spot(&ground, rng);
         let mask = difference(image, &changed);
         (changed, mask)
+    }
+}
+
+/// What defects are put on.
+struct Ground<'a> {
+    image: &'a RgbImage,
+    product: Option<Product>,
+    /// In pixels, of the product or else the image.
+    area: f64,
+    /// The same of a square of that area, or the image's shorter side.
+    side: f64,
+}
+
+impl<'a> Ground<'a> {
+    fn of(image: &'a RgbImage) -> Self {
+        let product = Product::find(image);
+        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+        let area = product.as_ref().map(|product| product.area() as f64);
+        Self {
+            image,
+            area: area.unwrap_or(width * height),
+            side: area.map_or(width.min(height), f64::sqrt),
+            product,
+        }
+    }
+
+    /// Where something happens: anywhere on the product. Where that is not known, the liveliest of a few random
+    /// places, because defects that matter do not lie on an empty background.
+    fn place(&self, rng: &mut impl Rng) -> [f64; 2] {
+        match &self.product {
+            Some(product) => {
+                let (x, y) = product.inner()[rng.random_range(0..product.inner().len())];
+                [f64::from(x), f64::from(y)]
+            }
+            None => lively_place(self.image, rng),
+        }
+    }
+
+    /// The image with the pixels within `reach` of a place that belong to the product changed.
+    fn changed(
+        &self,
+        at: [f64; 2],
+        reach: f64,
+        mut change: impl FnMut(&mut Rgb<u8>, u32, u32),
+    ) -> RgbImage {
+        let mut out = self.image.clone();
+        for (x, y) in around(self.image, at, reach) {
+            let product = self.product.as_ref();
+            if product.is_none_or(|product| product.covers(x, y)) {
+                change(out.get_pixel_mut(x, y), x, y);
+            }
+        }
+        out
     }
 }
 
@@ -68,10 +123,9 @@ struct Patch {
 }
 
 impl Patch {
-    /// 0.3 to 3 % of the image, up to three times as long as wide.
-    fn rectangle(image: &RgbImage, rng: &mut impl Rng) -> Self {
-        let area =
-            f64::from(image.width()) * f64::from(image.height()) * log_even(0.003, 0.03, rng);
+    /// 0.3 to 3 % of the ground, up to three times as long as wide.
+    fn rectangle(ground: &Ground<'_>, rng: &mut impl Rng) -> Self {
+        let area = ground.area * log_even(0.003, 0.03, rng);
         let aspect = log_even(1.0 / 3.0, 3.0, rng);
         Self {
             half: [(area * aspect).sqrt() / 2.0, (area / aspect).sqrt() / 2.0],
@@ -79,9 +133,9 @@ impl Patch {
         }
     }
 
-    /// 5 to 15 % of the shorter side long, 0.6 to 2 % wide.
-    fn strip(image: &RgbImage, rng: &mut impl Rng) -> Self {
-        let side = f64::from(image.width().min(image.height()));
+    /// 5 to 15 % of the ground's side long, 0.6 to 2 % wide.
+    fn strip(ground: &Ground<'_>, rng: &mut impl Rng) -> Self {
+        let side = ground.side;
         Self {
             half: [
                 side * log_even(0.05, 0.15, rng) / 2.0,
@@ -100,42 +154,38 @@ impl Patch {
     }
 }
 
-fn paste(image: &RgbImage, patch: &Patch, rng: &mut impl Rng) -> RgbImage {
-    let (from, to) = (place(image, rng), place(image, rng));
+fn paste(ground: &Ground<'_>, patch: &Patch, rng: &mut impl Rng) -> RgbImage {
+    let image = ground.image;
+    let (from, to) = (ground.place(rng), ground.place(rng));
     let turn = even(-45.0, 45.0, rng);
     // The image moved so that what lay at `from` lies at `to`, turned about it.
     let moved = Affine::about(from, to, turn);
     let jitter = Jitter::draw(image, 0.15, rng);
     let reach = patch.half[0].hypot(patch.half[1]) + 1.0;
-    let mut out = image.clone();
-    for (x, y) in around(image, to, reach) {
+    ground.changed(to, reach, |pixel, x, y| {
         let cover = patch.cover(f64::from(x) - to[0], f64::from(y) - to[1]);
-        let new = jitter.apply(moved.pixel(image, x, y));
-        blend(out.get_pixel_mut(x, y), new, cover);
-    }
-    out
+        blend(pixel, jitter.apply(moved.pixel(image, x, y)), cover);
+    })
 }
 
-fn blot(image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
-    let side = f64::from(image.width().min(image.height()));
-    let (centre, source) = (place(image, rng), place(image, rng));
-    let radius = side * log_even(0.02, 0.1, rng);
+fn blot(ground: &Ground<'_>, rng: &mut impl Rng) -> RgbImage {
+    let image = ground.image;
+    let (centre, source) = (ground.place(rng), ground.place(rng));
+    let radius = ground.side * log_even(0.02, 0.1, rng);
     let (outline, grain) = (perlin(rng), perlin(rng));
     let (coarse, fine) = (radius * even(0.5, 1.0, rng), (radius * 0.15).max(1.5));
     let moved = Affine::about(source, centre, even(-180.0, 180.0, rng));
     let jitter = Jitter::draw(image, 0.25, rng);
     let (strength, opacity) = (even(0.0, 50.0, rng), even(0.4, 1.0, rng));
-    let mut out = image.clone();
-    for (x, y) in around(image, centre, 1.6 * radius) {
+    ground.changed(centre, 1.6 * radius, |pixel, x, y| {
         let (dx, dy) = (f64::from(x) - centre[0], f64::from(y) - centre[1]);
         // A ball whose surface the noise dents: positive inside.
         let inside = 1.0 - dx.hypot(dy) / radius + 0.8 * noise(&outline, dx / coarse, dy / coarse);
         let cover = (inside * radius).clamp(0.0, 1.0) * opacity;
         let speck = strength * noise(&grain, dx / fine, dy / fine);
         let new = jitter.apply(moved.pixel(image, x, y)).map(|v| v + speck);
-        blend(out.get_pixel_mut(x, y), new, cover);
-    }
-    out
+        blend(pixel, new, cover);
+    })
 }
 
 /// Random smooth noise of about -1 to 1 with bumps of about one unit.
@@ -151,24 +201,18 @@ fn noise(noise: &FastNoiseLite, x: f64, y: f64) -> f64 {
 }
 
 /// A disc whose values are moved by half of the range, which shows on any ground.
-fn inverted_spot(image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
-    let centre = place(image, rng);
-    let radius = (0.03 * f64::from(image.width().min(image.height()))).max(1.0);
-    let mut out = image.clone();
-    for (x, y) in around(image, centre, radius) {
+fn inverted_spot(ground: &Ground<'_>, rng: &mut impl Rng) -> RgbImage {
+    let centre = ground.place(rng);
+    let radius = (0.03 * ground.side).max(1.0);
+    ground.changed(centre, radius, |pixel, x, y| {
         if (f64::from(x) - centre[0]).hypot(f64::from(y) - centre[1]) <= radius {
-            out.get_pixel_mut(x, y)
-                .0
-                .iter_mut()
-                .for_each(|v| *v = v.wrapping_add(128));
+            pixel.0.iter_mut().for_each(|v| *v = v.wrapping_add(128));
         }
-    }
-    out
+    })
 }
 
-/// Where something happens: the liveliest of a few random places, because defects that matter lie on
-/// the product and not on an empty background.
-fn place(image: &RgbImage, rng: &mut impl Rng) -> [f64; 2] {
+/// The liveliest of a few random places.
+fn lively_place(image: &RgbImage, rng: &mut impl Rng) -> [f64; 2] {
     const CANDIDATES: usize = 6;
     let (width, height) = (f64::from(image.width() - 1), f64::from(image.height() - 1));
     let mut best = ([0.0; 2], -1.0);

@@ -5,12 +5,14 @@
 //! over the maps ([`DefectivePixels`], then [`NormalPixels`]), so that memory grows with the number of
 //! defective pixels only. Higher scores mean more likely defective.
 
+mod binned;
 mod bootstrap;
 mod pixels;
 mod ranking;
 mod regions;
 
-pub use bootstrap::{Interval, bootstrap};
+pub use binned::{BinnedPixels, Bins};
+pub use bootstrap::{Interval, Resampling, bootstrap, bootstrap_pixels};
 pub use pixels::{DefectivePixels, NormalPixels};
 pub use ranking::{F1, Ranking};
 pub use regions::regions;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::ranking::{Group, group};
-use super::{Ranking, regions};
+use super::{BinnedPixels, Bins, Ranking, regions};
 use crate::{Error, Result};
 
 const METRIC: &str = "pixel metrics";
@@ -79,9 +79,46 @@ impl NormalPixels {
     /// # Errors
     /// [`Error::Metric`] when the sizes differ or a normal pixel's score is NaN.
     pub fn add(&self, scores: &[f32], mask: &[bool]) -> Result<()> {
+        self.in_sorted_chunks(scores, mask, |_| ())?;
+        Ok(())
+    }
+
+    /// [`NormalPixels::add`], and the image's pixels by `bins`; `marked` is what its first pass saw of this image
+    /// alone, nothing where it was left out.
+    ///
+    /// # Errors
+    /// As [`NormalPixels::add`]'s.
+    pub fn add_binned(
+        &self,
+        scores: &[f32],
+        mask: &[bool],
+        marked: Option<&DefectivePixels>,
+        bins: &Bins,
+    ) -> Result<BinnedPixels> {
+        let chunks = self.in_sorted_chunks(scores, mask, |sorted| bins.count(sorted))?;
+        let mut normal = bins.count(&[]);
+        for chunk in chunks {
+            normal.iter_mut().zip(chunk).for_each(|(sum, n)| *sum += n);
+        }
+        let defective = marked.map_or(vec![], |marked| bins.regions(&marked.scores));
+        Ok(BinnedPixels::new(normal, defective))
+    }
+
+    /// At most `count` bins of the defective pixels' scores.
+    pub fn bins(&self, count: usize) -> Bins {
+        Bins::new(&self.groups, count)
+    }
+
+    /// Counts the normal pixels, and gives what `look` finds in each sorted chunk of them.
+    fn in_sorted_chunks<T: Send>(
+        &self,
+        scores: &[f32],
+        mask: &[bool],
+        look: impl Fn(&[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
         check_sizes(scores, mask)?;
         let chunks = scores.par_chunks(CHUNK).zip(mask.par_chunks(CHUNK));
-        chunks.try_for_each(|(scores, mask)| {
+        let sorted = chunks.map(|(scores, mask)| {
             let normal = scores
                 .iter()
                 .zip(mask)
@@ -94,8 +131,9 @@ impl NormalPixels {
             // cache at every step.
             normal.sort_unstable_by(f32::total_cmp);
             self.count(&normal);
-            Ok(())
-        })
+            Ok(look(&normal))
+        });
+        sorted.collect()
     }
 
     /// Takes over all counts of `finer`, whose defective pixels include all of this one's: the normal images

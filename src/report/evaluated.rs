@@ -11,15 +11,15 @@ use crate::{
     datasets::{Dataset, Sample},
     detector::{AnomalyMap, Detector},
     evaluation::{ClassResult, Evaluation, ImageResult, Metrics},
-    metrics::{AUPRO_LIMIT, Ranking},
+    metrics::{AUPRO_LIMIT, Interval, Ranking},
 };
 
 /// Points of a curve, more than a chart is wide.
 const STEPS: usize = 1000;
 
 impl ReportInput {
-    /// Makes the page of an evaluation of `detector` on `dataset`, reading every photo once more; the network
-    /// is not run again. `progress` hears how many photos are done, from several threads.
+    /// Makes the page of an evaluation of `detector` on `dataset` (and of harder versions of it, by name), reading
+    /// every photo once more; the network is not run again. `progress` hears how many photos are done, from several threads.
     ///
     /// # Errors
     /// An unreadable photo or mask, or an evaluation of other images.
@@ -27,6 +27,7 @@ impl ReportInput {
         detector: &Detector,
         dataset: &Dataset,
         evaluation: &Evaluation,
+        perturbed: &[(&str, Metrics)],
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self> {
         let calibration = detector.config().calibration.as_ref();
@@ -47,13 +48,17 @@ impl ReportInput {
             item
         })
         .collect::<Result<_>>()?;
+        let mut tables = vec![Table::of_classes(&evaluation.classes)];
+        if !perturbed.is_empty() {
+            tables.push(Table::of_perturbed(&evaluation.metrics, perturbed));
+        }
         // That one belongs to the defective.
         let f1 = (evaluation.image_ranking.f1_max().threshold as f32).next_down();
         Ok(Self {
             title: format!("{}, {}", dataset.name, detector.config().backbone.id),
             facts: facts(detector, dataset),
             metrics: metrics(evaluation),
-            classes: Some(Table::of_classes(&evaluation.classes)),
+            tables,
             charts: charts(evaluation),
             threshold: calibration.map_or(f1, |c| c.threshold),
             scale,
@@ -148,10 +153,7 @@ fn facts(detector: &Detector, dataset: &Dataset) -> Vec<(String, String)> {
 
 fn metrics(evaluation: &Evaluation) -> Vec<(String, String)> {
     let row = |(name, value): (&str, f64)| {
-        let text = match evaluation.intervals.get(name) {
-            Some(i) => format!("{value:.4} ({:.3} to {:.3})", i.low, i.high),
-            None => format!("{value:.4}"),
-        };
+        let text = with_interval(value, evaluation.intervals.get(name));
         (Metrics::label(name).to_string(), text)
     };
     evaluation.metrics.figures().into_iter().map(row).collect()
@@ -164,19 +166,20 @@ impl Table {
             "class",
             "images",
             "called defective",
-            "image AUROC",
+            "image AUROC (95 %)",
             "recall at 5 % f. a.",
             "pixel AUROC",
             "AUPRO",
         ];
-        let figure = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.4}"));
         let row = |class: &ClassResult| {
             let metrics = class.metrics.as_ref();
             vec![
                 class.class.clone(),
                 class.images.to_string(),
                 class.called_defective.map_or("-".into(), |n| n.to_string()),
-                figure(metrics.map(|m| m.image_auroc)),
+                metrics.map_or("-".into(), |m| {
+                    with_interval(m.image_auroc, class.intervals.get("image_auroc"))
+                }),
                 figure(metrics.map(|m| m.recall_at_5_fpr)),
                 figure(metrics.and_then(|m| m.pixel_auroc)),
                 figure(metrics.and_then(|m| m.aupro)),
@@ -187,6 +190,37 @@ impl Table {
             rows: classes.iter().map(row).collect(),
         }
     }
+
+    /// Every figure of a test set beside those of harder versions of it, by name.
+    pub fn of_perturbed(original: &Metrics, perturbed: &[(&str, Metrics)]) -> Self {
+        let names = perturbed.iter().map(|(name, _)| *name);
+        let header = ["test photos made harder", "as they are"]
+            .into_iter()
+            .chain(names);
+        let columns: Vec<_> = perturbed.iter().map(|(_, m)| m.to_map()).collect();
+        let row = |(metric, value): (&str, f64)| {
+            let harder = columns
+                .iter()
+                .map(|column| figure(column.get(metric).copied()));
+            let first = [Metrics::label(metric).to_string(), figure(Some(value))];
+            first.into_iter().chain(harder).collect()
+        };
+        Self {
+            header: header.map(String::from).collect(),
+            rows: original.figures().into_iter().map(row).collect(),
+        }
+    }
+}
+
+fn with_interval(value: f64, interval: Option<&Interval>) -> String {
+    match interval {
+        Some(i) => format!("{value:.4} ({:.3} to {:.3})", i.low, i.high),
+        None => format!("{value:.4}"),
+    }
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| format!("{value:.4}"))
 }
 
 fn charts(evaluation: &Evaluation) -> Vec<Chart> {

@@ -19,8 +19,8 @@ pub struct ReportInput {
     pub facts: Vec<(String, String)>,
     /// Figures, as they should be read: name and value.
     pub metrics: Vec<(String, String)>,
-    /// Figures of each class.
-    pub classes: Option<Table>,
+    /// More figures, of each class for example.
+    pub tables: Vec<Table>,
     /// Charts beside the histogram of the scores, which the page adds.
     pub charts: Vec<Chart>,
     /// Images that score more are said to be defective.
@@ -46,7 +46,7 @@ struct Page<'a> {
     title: &'a str,
     facts: &'a [(String, String)],
     metrics: &'a [(String, String)],
-    class_table: Option<&'a Table>,
+    tables: &'a [Table],
     charts: Vec<String>,
     groups: Vec<Group<'a>>,
     gallery: Vec<Card<'a>>,
@@ -109,7 +109,7 @@ impl ReportInput {
                 title: &self.title,
                 facts: &self.facts,
                 metrics: &self.metrics,
-                class_table: self.classes.as_ref(),
+                tables: &self.tables,
                 charts,
                 groups: if known { self.groups() } else { Vec::new() },
                 gallery,
@@ -307,10 +307,10 @@ mod tests {
             title: "bolt & <nut>".into(),
             facts: vec![("images".into(), "5".into())],
             metrics: vec![("image AUROC".into(), "0.9000".into())],
-            classes: Some(Table {
+            tables: vec![Table {
                 header: vec!["class".into(), "images".into()],
                 rows: vec![vec!["dent".into(), "2".into()]],
-            }),
+            }],
             charts: vec![roc],
             threshold: 0.5,
             scale,

@@ -19,11 +19,11 @@ use crate::{
     backbones::Backbone,
     datasets::{Dataset, Sample},
     detector::{
-        BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, Schedule,
-        StoppingRecord, TrainingRecord,
+        BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, StoppingRecord,
+        TrainingRecord,
     },
     features::{Extraction, FeatureStore, Job, extract},
-    flow::{FastFlow, FeatureNorm, FlowConfig},
+    flow::{FastFlow, FlowConfig},
     imaging::{Preprocessing, View},
 };
 
@@ -279,9 +279,10 @@ impl Trainer {
     /// with more of them, unless the step size follows their number.
     fn fingerprint(&self, parts: &Parts, data_hash: &str) -> Result<String> {
         let config = TrainConfig {
-            epochs: match self.config.schedule {
-                Schedule::Constant => 1,
-                Schedule::Cosine => self.config.epochs,
+            epochs: if self.config.schedule.follows_length() {
+                self.config.epochs
+            } else {
+                1
             },
             ..self.config.clone()
         };
@@ -364,9 +365,7 @@ impl Trainer {
             &self.device,
         )?;
         flow.set_activations(self.config.activations);
-        if parts.flow_config.norm == FeatureNorm::Standardise {
-            flow.set_statistics(store.channel_statistics())?;
-        }
+        store.fit_norm(&mut flow)?;
         Ok(flow)
     }
 
