@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use candle_fastflow::{
     datasets::{self, Dataset},
-    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
+    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule, Scoring},
     evaluation,
     flow::{Activations, Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
     imaging::{Augmentation, Preprocessing},
@@ -42,7 +42,8 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// paper, or anomalib (the settings of the public ports)
+    /// paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
+    /// epochs, scores by the highest pixels: did best on screw)
     #[arg(long, value_enum, default_value = "paper")]
     preset: PresetArg,
     /// Input size in pixels; the backbone's by default
@@ -50,9 +51,9 @@ pub struct Args {
     size: Option<usize>,
     #[command(flatten)]
     flow: FlowArgs,
-    /// Passes over the photos
-    #[arg(long, value_name = "N", default_value_t = TrainConfig::DEFAULT_EPOCHS)]
-    epochs: usize,
+    /// Passes over the photos [default: 40, of preset whitened 16]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
     /// The one seed: same seed, photos and machine kind, same detector
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -105,6 +106,7 @@ pub struct Args {
 pub enum PresetArg {
     Paper,
     Anomalib,
+    Whitened,
 }
 
 impl From<PresetArg> for Preset {
@@ -112,6 +114,7 @@ impl From<PresetArg> for Preset {
         match preset {
             PresetArg::Paper => Preset::Paper,
             PresetArg::Anomalib => Preset::Anomalib,
+            PresetArg::Whitened => Preset::Whitened,
         }
     }
 }
@@ -207,19 +210,30 @@ enum ScheduleArg {
     WarmCosine,
 }
 
+impl From<ScheduleArg> for Schedule {
+    fn from(schedule: ScheduleArg) -> Self {
+        match schedule {
+            ScheduleArg::Constant => Schedule::Constant,
+            ScheduleArg::Cosine => Schedule::Cosine,
+            ScheduleArg::WarmCosine => Schedule::WarmCosine,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 struct OptimiserArgs {
-    /// Photos a step
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    batch: usize,
-    /// Adam's step size [default: 0.001, with --from 0.0001]
+    /// Photos a step [default: 32, of preset whitened 4]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Adam's step size [default: 0.001, of preset whitened 0.004, with --from 0.0001]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first,
     /// which rates far above 0.001 need)
-    #[arg(long, value_enum, default_value = "constant")]
-    schedule: ScheduleArg,
+    /// [default: constant, of preset whitened warm-cosine]
+    #[arg(long, value_enum)]
+    schedule: Option<ScheduleArg>,
     /// L2 term
     #[arg(long, value_name = "X", default_value_t = 1e-5)]
     weight_decay: f64,
@@ -330,6 +344,10 @@ fn origin(
     input.validate(Path::new("--size"))?;
     let shapes = backbone.shapes(input.height, input.width)?;
     let preset = FlowConfig::preset(config.preset, &record.id, &shapes)?;
+    config.scoring = scoring(
+        args,
+        TrainConfig::preset_scoring(config.preset, input, shapes.len()),
+    );
     let changes = args.flow.changes();
     if changes != FlowChanges::default() {
         config.flow = Some(changes.apply(preset, &shapes)?);
@@ -339,7 +357,7 @@ fn origin(
 
 fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     let mut config = TrainConfig::new(args.preset.into());
-    config.epochs = args.epochs;
+    config.epochs = args.epochs.unwrap_or(config.epochs);
     config.seed = args.seed;
     config.final_fit = args.final_fit;
     config.stop = args.stop_on.map(|StopArg::Synthetic| Stop {
@@ -347,16 +365,12 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     });
     config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
     let optimiser = &args.optimiser;
-    config.batch = optimiser.batch;
+    config.batch = optimiser.batch.unwrap_or(config.batch);
     if args.from.is_some() {
         config.learning_rate = TrainConfig::FINE_TUNING_RATE;
     }
     config.learning_rate = optimiser.learning_rate.unwrap_or(config.learning_rate);
-    config.schedule = match optimiser.schedule {
-        ScheduleArg::Constant => Schedule::Constant,
-        ScheduleArg::Cosine => Schedule::Cosine,
-        ScheduleArg::WarmCosine => Schedule::WarmCosine,
-    };
+    config.schedule = optimiser.schedule.map_or(config.schedule, Schedule::from);
     config.weight_decay = optimiser.weight_decay;
     config.gradient_clip = optimiser.gradient_clip;
     if !(0.0..=1e6).contains(&optimiser.feature_memory) {
@@ -369,11 +383,17 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
     config.checkpoint_every =
         Duration::try_from_secs_f64(optimiser.checkpoint_every).context("--checkpoint-every")?;
     config.augmentation = augmentation(&args.augment);
-    config.scoring = args.scoring.apply(&config.scoring);
-    config.scoring.standardise_scales |= args.standardise_scales;
+    config.scoring = scoring(args, config.scoring);
     config.false_alarm_rate = args.false_alarm_rate;
     config.validate()?;
     Ok(config)
+}
+
+fn scoring(args: &Args, preset: Scoring) -> Scoring {
+    Scoring {
+        standardise_scales: args.standardise_scales,
+        ..args.scoring.apply(&preset)
+    }
 }
 
 /// The data set's name where its files tell it.

@@ -14,6 +14,9 @@ pub enum Preset {
     Paper,
     /// anomalib's: ResNets 3-1 with a trainable LayerNorm, ViTs with a hidden width of 0.16 C/2.
     Anomalib,
+    /// The paper's flow behind whitened features, which bear larger steps of the optimiser and few epochs. Chosen
+    /// on screw with ResNet18 (docs/accuracy.md).
+    Whitened,
 }
 
 /// What a backbone's name says about its flow.
@@ -61,7 +64,7 @@ impl FlowConfig {
     pub fn preset(preset: Preset, backbone: &str, shapes: &[FeatureShape]) -> Result<Self> {
         let family = Family::of(backbone)?;
         let hidden = |channels: usize| match (preset, family) {
-            (Preset::Paper, Family::Transformer) => channels / 6,
+            (Preset::Paper | Preset::Whitened, Family::Transformer) => channels / 6,
             // The ports' int(ratio * inputs of the subnet).
             (Preset::Anomalib, Family::Transformer) => {
                 (0.16 * (channels - channels / 2) as f64) as usize
@@ -71,7 +74,9 @@ impl FlowConfig {
         let config = Self {
             steps: if family == Family::Transformer { 20 } else { 8 },
             kernels: match (preset, family) {
-                (Preset::Paper, Family::BasicResNet) | (_, Family::Wavelet) => Kernels::Three,
+                (Preset::Paper | Preset::Whitened, Family::BasicResNet) | (_, Family::Wavelet) => {
+                    Kernels::Three
+                }
                 _ => Kernels::Alternating,
             },
             hidden: shapes
@@ -80,6 +85,7 @@ impl FlowConfig {
                 .collect(),
             clamp: 2.0,
             norm: match (preset, family) {
+                (Preset::Whitened, _) => FeatureNorm::Whiten,
                 (_, Family::Wavelet) => FeatureNorm::Standardise,
                 (Preset::Paper, _) => FeatureNorm::LayerNorm,
                 (Preset::Anomalib, Family::Transformer) => FeatureNorm::None,

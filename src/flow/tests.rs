@@ -145,18 +145,11 @@ fn composed(flow: &FastFlow, scale: usize, x: &Tensor) -> (Tensor, Tensor) {
         FeatureNorm::None => x.clone(),
         FeatureNorm::Standardise => standardise(x, &get("norm.mean"), &get("norm.std")).unwrap(),
         FeatureNorm::Whiten => {
-            let (matrix, mean) = (get("norm.matrix"), get("norm.mean"));
-            let (batch, channels, height, width) = x.dims4().unwrap();
-            let mean = mean.reshape((channels, 1)).unwrap();
-            let x = x.reshape((batch, channels, height * width)).unwrap();
-            let white = matrix
-                .broadcast_left(batch)
-                .unwrap()
-                .matmul(&x.broadcast_sub(&mean).unwrap());
-            white
-                .unwrap()
-                .reshape((batch, channels, height, width))
-                .unwrap()
+            let channels = x.dim(1).unwrap();
+            let matrix = get("norm.matrix").reshape((channels, channels, 1, 1));
+            let mean = get("norm.mean").reshape((1, channels, 1, 1)).unwrap();
+            let centred = x.broadcast_sub(&mean).unwrap();
+            conv2d(&centred, &matrix.unwrap(), None, 1, 0).unwrap()
         }
         FeatureNorm::LayerNorm => layer_norm(x, 1e-5).unwrap(),
         FeatureNorm::LayerNormAffine => {

@@ -24,6 +24,8 @@ pub enum SyntheticDefect {
 const VISIBLE: u8 = 12;
 /// Least area of a defect, as a share of what it lies on.
 const LEAST_AREA: f64 = 2e-4;
+/// And in pixels.
+const LEAST_PIXELS: f64 = 4.0;
 /// Draws before a defect that always shows is put in.
 const TRIES: usize = 30;
 
@@ -45,7 +47,7 @@ impl SyntheticDefect {
     /// ([`Product::find`]), and is as large as the product lets expect.
     pub fn apply(self, image: &RgbImage, rng: &mut impl Rng) -> (RgbImage, Mask) {
         let ground = Ground::of(image);
-        let least = (LEAST_AREA * ground.area).max(1.0);
+        let least = (LEAST_AREA * ground.area).max(LEAST_PIXELS);
         for _ in 0..TRIES {
             let changed = match self {
                 Self::CutPaste => paste(&ground, &Patch::rectangle(&ground, rng), rng),
@@ -203,7 +205,7 @@ fn noise(noise: &FastNoiseLite, x: f64, y: f64) -> f64 {
 /// A disc whose values are moved by half of the range, which shows on any ground.
 fn inverted_spot(ground: &Ground<'_>, rng: &mut impl Rng) -> RgbImage {
     let centre = ground.place(rng);
-    let radius = (0.03 * ground.side).max(1.0);
+    let radius = (0.03 * ground.side).max(1.5);
     ground.changed(centre, radius, |pixel, x, y| {
         if (f64::from(x) - centre[0]).hypot(f64::from(y) - centre[1]) <= radius {
             pixel.0.iter_mut().for_each(|v| *v = v.wrapping_add(128));

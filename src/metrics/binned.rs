@@ -8,33 +8,33 @@ use crate::Result;
 /// Bins, each with the same number of the test set's defective pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bins {
-    /// The highest score of each bin, ascending; one more bin lies above the last.
-    tops: Vec<f64>,
+    /// The lowest score of each bin, ascending; what is normal may lie below the first.
+    lows: Vec<f64>,
 }
 
 impl Bins {
     /// Cuts `groups` into `count` bins, fewer where there are fewer scores.
     pub(super) fn new(groups: &[Group], count: usize) -> Self {
         let total: u64 = groups.iter().map(|group| u64::from(group.count)).sum();
-        let (mut tops, mut passed) = (Vec::with_capacity(count), 0);
+        let (mut lows, mut passed) = (Vec::with_capacity(count), 0);
         for group in groups {
-            passed += u64::from(group.count);
             // The share passed, in bins, has reached a whole number.
-            if passed * count as u64 >= (tops.len() as u64 + 1) * total {
-                tops.push(group.score);
+            if passed * count as u64 >= lows.len() as u64 * total {
+                lows.push(group.score);
             }
+            passed += u64::from(group.count);
         }
-        Self { tops }
+        Self { lows }
     }
 
-    /// How many of the sorted scores fall into each bin.
+    /// How many of the sorted scores lie below all bins, and in each.
     pub(super) fn count(&self, sorted: &[f32]) -> Vec<u32> {
         let mut below = 0;
-        let mut counts = Vec::with_capacity(self.tops.len() + 1);
-        for &top in &self.tops {
-            let inside = sorted[below..].partition_point(|&score| f64::from(score) <= top);
-            counts.push(inside as u32);
-            below += inside;
+        let mut counts = Vec::with_capacity(self.lows.len() + 1);
+        for &low in &self.lows {
+            let before = sorted[below..].partition_point(|&score| f64::from(score) < low);
+            counts.push(before as u32);
+            below += before;
         }
         counts.push((sorted.len() - below) as u32);
         counts
@@ -42,10 +42,11 @@ impl Bins {
 
     /// The defective pixels' number and sum of 1 / area of their regions in each bin.
     pub(super) fn regions(&self, scores: &[(f64, f64)]) -> Vec<(u32, f64)> {
-        let mut bins = vec![(0, 0.0); self.tops.len()];
+        let mut bins = vec![(0, 0.0); self.lows.len()];
         for &(score, overlap) in scores {
-            // None is above the last: the tops are defective pixels' scores.
-            if let Some(bin) = bins.get_mut(self.tops.partition_point(|&top| top < score)) {
+            let bin = self.lows.partition_point(|&low| low <= score);
+            // None lies below the first: the lows are defective pixels' scores.
+            if let Some(bin) = bin.checked_sub(1).and_then(|bin| bins.get_mut(bin)) {
                 *bin = (bin.0 + 1, bin.1 + overlap);
             }
         }
@@ -56,9 +57,9 @@ impl Bins {
 /// The pixels of one image by [`Bins`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BinnedPixels {
-    /// Normal pixels of each bin.
+    /// Normal pixels below all bins and of each.
     normal: Vec<u32>,
-    /// Of each but the last; empty of an image without defective pixels.
+    /// Of each bin; empty of an image without defective pixels.
     defective: Vec<(u32, f64)>,
 }
 
@@ -73,27 +74,31 @@ impl BinnedPixels {
 
     /// The order of all pixels of some images (of one and the same bins), those of a bin as if they had one score.
     pub(super) fn ranking<'a>(images: impl Iterator<Item = &'a Self>) -> Result<Ranking> {
-        let mut normals: Vec<u64> = Vec::new();
-        let mut groups: Vec<Group> = Vec::new();
+        let (mut normal, mut defective): (Vec<u64>, Vec<(u32, f64)>) = (vec![], vec![]);
         for image in images {
-            if groups.is_empty() {
-                normals = vec![0; 2 * image.normal.len() - 1];
-                groups = (0..image.normal.len() - 1)
-                    .map(|bin| Group {
-                        score: bin as f64,
-                        count: 0,
-                        overlap: 0.0,
-                    })
-                    .collect();
+            normal.resize(image.normal.len(), 0);
+            defective.resize(image.normal.len() - 1, (0, 0.0));
+            for (sum, &count) in normal.iter_mut().zip(&image.normal) {
+                *sum += u64::from(count);
             }
-            for (bin, &count) in image.normal.iter().enumerate() {
-                // Beside the group of its bin; those of the last bin above all groups.
-                let slot = (2 * bin + 1).min(normals.len() - 1);
-                normals[slot] += u64::from(count);
+            for (sum, &(count, overlap)) in defective.iter_mut().zip(&image.defective) {
+                *sum = (sum.0 + count, sum.1 + overlap);
             }
-            for (group, &(count, overlap)) in groups.iter_mut().zip(&image.defective) {
-                group.count += count;
-                group.overlap += overlap;
+        }
+        let (mut groups, mut normals) = (Vec::new(), vec![normal.first().copied().unwrap_or(0)]);
+        for (bin, (&(count, overlap), &beside)) in
+            defective.iter().zip(normal.iter().skip(1)).enumerate()
+        {
+            let score = bin as f64;
+            if count > 0 {
+                groups.push(Group {
+                    score,
+                    count,
+                    overlap,
+                });
+                normals.extend([beside, 0]);
+            } else if let Some(between) = normals.last_mut() {
+                *between += beside;
             }
         }
         Ranking::from_counts("pixel bootstrap", groups, normals)

@@ -177,7 +177,7 @@ pub(super) mod tests {
         std::fs::write(folder.path().join(CONFIG_FILE), "{}").unwrap();
         assert!(result.stands(&result.inputs, folder.path()));
         let mut other = result.inputs.clone();
-        other.settings.epochs += 1;
+        other.settings.epochs = Some(7);
         assert!(!result.stands(&other, folder.path()));
         let mut found_elsewhere = result.inputs.clone();
         found_elsewhere.name = "my-cloth".into();

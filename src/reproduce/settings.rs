@@ -32,10 +32,10 @@ pub(super) fn only_scoring<'a>(mut keys: impl Iterator<Item = &'a str>) -> bool 
 pub struct Settings {
     pub preset: Preset,
     pub size: Option<usize>,
-    pub epochs: usize,
-    pub batch: usize,
+    pub epochs: Option<usize>,
+    pub batch: Option<usize>,
     pub learning_rate: Option<f64>,
-    pub schedule: Schedule,
+    pub schedule: Option<Schedule>,
     pub weight_decay: Option<f64>,
     pub gradient_clip: Option<f64>,
     #[serde(rename = "final")]
@@ -81,10 +81,10 @@ impl Default for Settings {
         Self {
             preset: Preset::Paper,
             size: None,
-            epochs: TrainConfig::DEFAULT_EPOCHS,
-            batch: TrainConfig::new(Preset::Paper).batch,
+            epochs: None,
+            batch: None,
             learning_rate: None,
-            schedule: Schedule::default(),
+            schedule: None,
             weight_decay: None,
             gradient_clip: None,
             final_fit: false,
@@ -124,14 +124,15 @@ impl Settings {
         self.check_ranges()?;
         let (input, flow, scales) = self.network(backbone)?;
         let defaults = TrainConfig::new(self.preset);
+        let scoring = TrainConfig::preset_scoring(self.preset, &input, scales);
         let config = TrainConfig {
             flow: Some(flow),
             preprocessing: Some(input),
-            scoring: self.scoring(&defaults.scoring),
-            epochs: self.epochs,
-            batch: self.batch,
+            scoring: self.scoring(&scoring),
+            epochs: self.epochs.unwrap_or(defaults.epochs),
+            batch: self.batch.unwrap_or(defaults.batch),
             learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
-            schedule: self.schedule,
+            schedule: self.schedule.unwrap_or(defaults.schedule),
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             gradient_clip: self.gradient_clip,
             augmentation: self.augmentation(),

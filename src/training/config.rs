@@ -83,13 +83,21 @@ impl TrainConfig {
     /// Bytes of features kept in memory unless said otherwise.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
 
-    /// The preset's settings: the paper's optimiser (section 4.1) and the preset's maps.
+    /// The preset's settings: the paper's optimiser (section 4.1) or one that whitened features bear, and the
+    /// preset's maps. What else scores depend on is known with the input ([`TrainConfig::preset_scoring`]).
     pub fn new(preset: Preset) -> Self {
         let map = match preset {
             Preset::Paper => MapKind::Prob,
-            Preset::Anomalib => MapKind::Exp,
+            Preset::Anomalib | Preset::Whitened => MapKind::Exp,
         };
         let adam = AdamConfig::default();
+        let (epochs, batch, learning_rate, schedule) = match preset {
+            Preset::Paper | Preset::Anomalib => {
+                let epochs = Self::DEFAULT_EPOCHS;
+                (epochs, 32, adam.learning_rate, Schedule::Constant)
+            }
+            Preset::Whitened => (16, 4, 4e-3, Schedule::WarmCosine),
+        };
         Self {
             preset,
             flow: None,
@@ -101,10 +109,10 @@ impl TrainConfig {
                 standardise_scales: false,
                 image_weights: None,
             },
-            epochs: Self::DEFAULT_EPOCHS,
-            batch: 32,
-            learning_rate: adam.learning_rate,
-            schedule: Schedule::Constant,
+            epochs,
+            batch,
+            learning_rate,
+            schedule,
             weight_decay: adam.weight_decay,
             gradient_clip: None,
             augmentation: None,
@@ -116,6 +124,26 @@ impl TrainConfig {
             activations: Activations::Keep,
             memory_limit: Self::DEFAULT_MEMORY_LIMIT,
             checkpoint_every: Duration::from_secs(120),
+        }
+    }
+
+    /// The preset's scores of photos that a network sees as `input` and makes `scales` feature maps of.
+    ///
+    /// Of [`Preset::Whitened`]: the mean of the highest 0.15 % of the pixels, where of three scales the finest,
+    /// too noisy to say anything about a whole photo, does not count.
+    pub fn preset_scoring(preset: Preset, input: &Preprocessing, scales: usize) -> Scoring {
+        let plain = Self::new(preset).scoring;
+        match preset {
+            Preset::Paper | Preset::Anomalib => plain,
+            Preset::Whitened => {
+                let pixels = (input.height * input.width) as f64;
+                let top = (pixels * 100.0 / f64::from(256 * 256)).round().max(1.0);
+                Scoring {
+                    image_score: ImageScore::TopK(top as usize),
+                    image_weights: (scales == 3).then(|| vec![0.0, 1.0, 1.0]),
+                    ..plain
+                }
+            }
         }
     }
 
@@ -169,5 +197,34 @@ impl TrainConfig {
             augmentation.views.validate(Path::new("augmentation"))?;
         }
         self.scoring.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Preset, TrainConfig};
+    use crate::{
+        detector::ImageScore,
+        imaging::{Interpolation, Preprocessing},
+    };
+
+    #[test]
+    fn the_whitened_preset_scores_by_the_size_of_the_input() {
+        let scoring = |side, scales| {
+            let input = Preprocessing {
+                height: side,
+                width: side,
+                interpolation: Interpolation::Bilinear,
+                crop: 1.0,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            };
+            TrainConfig::preset_scoring(Preset::Whitened, &input, scales)
+        };
+        assert_eq!(scoring(256, 3).image_score, ImageScore::TopK(100));
+        assert_eq!(scoring(384, 3).image_score, ImageScore::TopK(225));
+        assert_eq!(scoring(8, 3).image_score, ImageScore::TopK(1));
+        assert_eq!(scoring(384, 3).image_weights, Some(vec![0.0, 1.0, 1.0]));
+        assert_eq!(scoring(384, 1).image_weights, None);
     }
 }

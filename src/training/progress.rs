@@ -43,3 +43,40 @@ pub trait Progress {
 pub struct Silent;
 
 impl Progress for Silent {}
+
+/// What to say of a run after which held-out images are less likely than after its first epoch.
+pub(super) fn diverged(history: &[EpochRecord]) -> Option<String> {
+    let (first, last) = (history.first()?.held_out_nll, history.last()?.held_out_nll);
+    (last > first).then(|| {
+        format!(
+            "warning: held-out photos became less likely in training ({first:.3} nats a value after the first epoch, \
+             {last:.3} after the last), so this detector is worth little: lower the learning rate, let it rise and \
+             fall (schedule warm-cosine), limit the gradient, or train for fewer epochs"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EpochRecord, diverged};
+
+    #[test]
+    fn a_run_that_ends_worse_than_its_first_epoch_is_told_of() {
+        let history = |held_out: &[f64]| -> Vec<EpochRecord> {
+            let record = |(index, &held_out_nll)| EpochRecord {
+                epoch: index + 1,
+                loss: 1.0,
+                nll: 1.0,
+                held_out_nll,
+                synthetic_auroc: None,
+                gradient_norm: 1.0,
+                seconds: 1.0,
+            };
+            held_out.iter().enumerate().map(record).collect()
+        };
+        assert!(diverged(&history(&[0.9, 2.0, 0.3])).is_none());
+        assert!(diverged(&history(&[0.9])).is_none() && diverged(&[]).is_none());
+        let told = diverged(&history(&[40.0, 7436.0, 737.0]));
+        assert!(told.is_some_and(|told| told.contains("40.000") && told.contains("737.000")));
+    }
+}

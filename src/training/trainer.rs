@@ -11,6 +11,7 @@ use super::{
     mean_nll,
     optimise::{self, Fitted, Optimisation},
     order::{self, Stream},
+    progress,
     run::{HeldOutFit, RunFolder},
     stop::{self, Judge},
 };
@@ -140,6 +141,11 @@ impl Trainer {
             history,
             best,
         } = fitted;
+        if best.is_none()
+            && let Some(warning) = progress::diverged(&history)
+        {
+            progress.note(&warning);
+        }
         let images = if self.config.final_fit {
             dataset.train.len()
         } else {

@@ -1,7 +1,8 @@
 //! Plans that are read, and plans that are refused.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::flow::{FeatureNorm, Kernels};
+use crate::flow::{FeatureNorm, Kernels, Preset};
+use crate::training::TrainConfig;
 
 fn read(text: &str) -> Result<Plan> {
     let folder = tempfile::tempdir().unwrap();
@@ -221,4 +222,33 @@ fn mistakes_are_told_in_one_line() {
             "{bad}: {message}"
         );
     }
+}
+
+/// What docs/accuracy.md says of the plan behind its figures.
+#[test]
+fn the_screw_plan_is_the_settings_that_were_measured() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plans/screw.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let written_out = r#"
+norm = "whiten"
+batch = 4
+epochs = 16
+learning_rate = 0.004
+schedule = "warm-cosine"
+map = "exp"
+top_k = 225
+image_weights = [0, 1, 1]
+"#;
+    let config = |text: &str| {
+        let plan = read(text).unwrap();
+        let settings = plan.settings(plan.variant("base").unwrap(), "screw");
+        let config = settings.unwrap().train_config("resnet18.tv_in1k", 1);
+        TrainConfig {
+            preset: Preset::Paper,
+            ..config.unwrap()
+        }
+    };
+    let preset = "preset = \"whitened\"\n";
+    assert!(text.contains(preset));
+    assert_eq!(config(&text), config(&text.replace(preset, written_out)));
 }
