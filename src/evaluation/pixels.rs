@@ -13,8 +13,8 @@ use crate::{
     metrics::{BinnedPixels, DefectivePixels, NormalPixels, Ranking},
 };
 
-/// Bins of pixels for intervals: each has 1/512 of the defective ones.
-const BINS: usize = 512;
+/// Bins of pixels for intervals: each has 1/256 of the defective ones.
+const BINS: usize = 256;
 
 /// The pixels of images whose ground truth is known: good ones, and defective ones with a mask.
 pub(super) struct PixelRankings<'a> {
