@@ -240,7 +240,7 @@ top_k = 225
 image_weights = [0, 1, 1]
 "#;
     let config = |text: &str| {
-        let plan = read(text).unwrap();
+        let plan = read(&format!("data = \"mvtec\"\n{text}")).unwrap();
         let settings = plan.settings(plan.variant("base").unwrap(), "screw");
         let config = settings.unwrap().train_config("resnet18.tv_in1k", 1);
         TrainConfig {
