@@ -44,7 +44,7 @@ impl SyntheticDefect {
 
     /// The image with one defect, and the pixels that it visibly changed (never none, except in images
     /// of a few pixels). It lies on the product where that can be told from the background
-    /// ([`Product::find`]), and is as large as the product lets expect.
+    /// (`Product::find`), and is as large as the product lets expect.
     pub fn apply(self, image: &RgbImage, rng: &mut impl Rng) -> (RgbImage, Mask) {
         let ground = Ground::of(image);
         let least = (LEAST_AREA * ground.area).max(LEAST_PIXELS);
