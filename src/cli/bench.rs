@@ -78,7 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let features = backbone.features(&images)?;
     store(&features, 1)?.fit_norm(&mut flow)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
-    let scoring = TrainConfig::new(args.preset.into()).scoring;
+    let scoring = TrainConfig::preset_scoring(args.preset.into(), &input, shapes.len());
     let network = backbone.as_ref();
     let speed = Speed::measure(network, &flow, &scoring, &input, batch, repeat, &device)?;
     let mut timing = Timing {

@@ -13,7 +13,7 @@ pub fn metrics(name: &str, evaluation: &Evaluation) -> Table {
     let mut table = numbers(&[name, "", "95 % interval"]);
     for (metric, value) in evaluation.metrics.figures() {
         let interval = evaluation.intervals.get(metric);
-        let interval = interval.map(|i| format!("{:.3} to {:.3}", i.low, i.high));
+        let interval = interval.map(ToString::to_string);
         table.add_row([
             Metrics::label(metric).to_string(),
             format!("{value:.4}"),

@@ -139,14 +139,12 @@ impl Chain {
         scale: usize,
         covariance: &ChannelCovariance,
     ) -> Result<()> {
-        let channels = match &self.norm {
-            Norm::Whiten(_) => self.channels(),
-            _ => {
-                return Err(Error::Invalid(
-                    "feature covariances belong to the norm `whiten`; this flow has another".into(),
-                ));
-            }
+        let Norm::Whiten(whitening) = &self.norm else {
+            return Err(Error::Invalid(
+                "feature covariances belong to the norm `whiten`; this flow has another".into(),
+            ));
         };
+        let channels = whitening.channels();
         if covariance.mean.len() != channels {
             return Err(Error::Shape {
                 what: format!("feature covariance of map {scale}"),
@@ -162,11 +160,6 @@ impl Chain {
         let matrix = Tensor::from_vec(matrix, (channels, channels), &device)?;
         self.norm = Norm::Whiten(Whitening::new(mean, matrix)?);
         Ok(())
-    }
-
-    fn channels(&self) -> usize {
-        let first = self.steps.first();
-        first.map_or(0, |step| step.parameters.global_scale.elem_count())
     }
 
     pub(super) fn forward(&self, features: &Tensor) -> Result<Latent> {

@@ -147,12 +147,16 @@ impl Whitening {
         Ok(Self { mean, matrix, bias })
     }
 
+    pub(super) fn channels(&self) -> usize {
+        self.mean.elem_count()
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         pointwise(x, &self.matrix, &self.bias)
     }
 
     fn inverse(&self, y: &Tensor) -> Result<Tensor> {
-        let channels = self.mean.elem_count();
+        let channels = self.channels();
         let inverse = whitening::inverse(&self.matrix.flatten_all()?.to_vec1()?, channels)?;
         let inverse = Tensor::from_vec(inverse, (channels, channels), y.device())?;
         pointwise(y, &inverse, &self.mean)

@@ -17,6 +17,13 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// As people read it: `0.631 to 0.814`.
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} to {:.3}", self.low, self.high)
+    }
+}
+
 /// What is drawn, and what the interval is to cover.
 #[derive(Debug, Clone, Copy)]
 pub struct Resampling {

@@ -214,7 +214,7 @@ impl Table {
 
 fn with_interval(value: f64, interval: Option<&Interval>) -> String {
     match interval {
-        Some(i) => format!("{value:.4} ({:.3} to {:.3})", i.low, i.high),
+        Some(interval) => format!("{value:.4} ({interval})"),
         None => format!("{value:.4}"),
     }
 }
