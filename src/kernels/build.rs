@@ -1,5 +1,6 @@
 //! The build script. Only for the feature `cuda`: compiles `cuda/*.cu` with nvcc into one fat binary each, with
-//! machine code for the GPUs below and code for later ones.
+//! machine code for the GPUs below and code for later ones. Links CUDA's runtime into the program, which candle's
+//! quantised kernels start before `main`; the other libraries are found at run time (cuda/libraries.rs).
 //!
 //! `CUDA_HOME` (or `CUDA_PATH`, or PATH) says where nvcc is; `CUDA_COMPUTE_CAP` what candle's own kernels are built
 //! for, as candle reads it (90 for an H100), else the first GPU of this machine.
@@ -24,6 +25,12 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=src/kernels/cuda");
     let capability = capability()?;
     println!("cargo::rustc-env=FASTFLOW_COMPUTE_CAPABILITY={capability}");
+    println!("cargo::rustc-env=FASTFLOW_CUDA_MAJOR={}", cuda_major()?);
+    if let Some(folder) = static_runtime() {
+        println!("cargo::rustc-link-search=native={}", folder.display());
+        // Whole: it comes before candle's kernels, and linkers take from a library what was asked for before it.
+        println!("cargo::rustc-link-lib=static:+whole-archive,-bundle=cudart_static");
+    }
     let out = variable("OUT_DIR")?;
     let sources = sources(Path::new("src/kernels/cuda"))?;
     std::thread::scope(|scope| {
@@ -116,11 +123,39 @@ fn compile(source: &Path, out: &Path, capability: u32) -> Result<()> {
 }
 
 fn nvcc() -> PathBuf {
-    let homes = ["CUDA_HOME", "CUDA_PATH"]
-        .into_iter()
-        .filter_map(std::env::var_os);
-    let mut found = homes.map(|home| Path::new(&home).join("bin/nvcc"));
+    let mut found = homes().map(|home| home.join("bin/nvcc"));
     found
         .find(|path| path.is_file())
         .unwrap_or_else(|| "nvcc".into())
+}
+
+/// Where the toolkit may be.
+fn homes() -> impl Iterator<Item = PathBuf> {
+    let named = ["CUDA_HOME", "CUDA_PATH"].into_iter();
+    let named = named.filter_map(std::env::var_os).map(PathBuf::from);
+    named.chain([PathBuf::from("/usr/local/cuda")])
+}
+
+/// The toolkit's major version: its libraries' files end in it.
+fn cuda_major() -> Result<u32> {
+    let nvcc = nvcc();
+    let fail = |why: String| format!("{} --version: {why}", nvcc.display());
+    let output = Command::new(&nvcc).arg("--version").output();
+    let output = output.map_err(|why| fail(format!("{why}; set CUDA_HOME to a CUDA toolkit")))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let release = text.split("release ").nth(1);
+    let major = release.and_then(|release| release.split('.').next()?.parse().ok());
+    major.ok_or_else(|| fail(format!("no release in `{}`", text.trim())))
+}
+
+/// The folder of the runtime that is linked into the program; none where the toolkit lacks it, or on systems where
+/// the other libraries are needed at start too.
+fn static_runtime() -> Option<PathBuf> {
+    let target = ["CARGO_CFG_TARGET_OS", "CARGO_CFG_TARGET_ARCH"].map(std::env::var);
+    if target != [Ok("linux".to_string()), Ok("x86_64".to_string())] {
+        return None;
+    }
+    let folders = homes().flat_map(|home| ["lib64", "lib"].map(|folder| home.join(folder)));
+    let mut folders = folders.filter(|folder| folder.join("libcudart_static.a").is_file());
+    folders.next()
 }

@@ -118,6 +118,9 @@ mod gpu {
 
     /// GPU `number`, with one stream for all threads.
     pub(super) fn open(number: usize) -> Result<Device> {
+        if let Some(why) = crate::kernels::cuda::missing() {
+            return Err(unusable(number, why));
+        }
         let count = CudaContext::device_count().map_err(|why| unusable(number, why))?;
         if number >= count as usize {
             return Err(Error::Invalid(match count {

@@ -1,5 +1,6 @@
 //! Convolution products by cuDNN. Descriptors, algorithm and workspace size of each geometry are settled once a
-//! thread (cuDNN's handles do not move between threads); the backward algorithms are deterministic ones.
+//! thread (cuDNN's handles do not move between threads). Algorithms are those that cuDNN expects to be the fastest, but
+//! for gradients only such as sum in a fixed order.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,11 +21,29 @@ use super::geometry::Geometry;
 use crate::Result;
 use crate::kernels::device::tf32;
 
-/// Both sum in a fixed order.
-const DATA: sys::cudnnConvolutionBwdDataAlgo_t =
-    sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-const FILTER: sys::cudnnConvolutionBwdFilterAlgo_t =
-    sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+type InputAlgorithm = sys::cudnnConvolutionBwdDataAlgo_t;
+type WeightAlgorithm = sys::cudnnConvolutionBwdFilterAlgo_t;
+
+/// cuDNN's choice, unless it is the one that sums in no fixed order (cuDNN's reference, its algorithms' notes).
+fn fixed_order_input(chosen: InputAlgorithm) -> InputAlgorithm {
+    match chosen {
+        InputAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 => {
+            InputAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1
+        }
+        fixed => fixed,
+    }
+}
+
+/// The same of the weight's gradient, of which two sum in no fixed order.
+fn fixed_order_weight(chosen: WeightAlgorithm) -> WeightAlgorithm {
+    match chosen {
+        WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0
+        | WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 => {
+            WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
+        }
+        fixed => fixed,
+    }
+}
 
 /// What a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +64,8 @@ struct Plan {
     w: FilterDescriptor<f32>,
     y: TensorDescriptor<f32>,
     forward: sys::cudnnConvolutionFwdAlgo_t,
+    input: InputAlgorithm,
+    weight: WeightAlgorithm,
     /// Bytes that forward, input gradient and weight gradient work in.
     workspaces: [usize; 3],
 }
@@ -87,13 +108,17 @@ impl Plan {
             w,
             y,
             forward: sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+            input: InputAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+            weight: WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
             workspaces: [0; 3],
         };
         plan.forward = plan.forward().pick_algorithm()?;
+        plan.input = fixed_order_input(plan.input().pick_algorithm()?);
+        plan.weight = fixed_order_weight(plan.weight().pick_algorithm()?);
         plan.workspaces = [
             plan.forward().get_workspace_size(plan.forward)?,
-            plan.input().get_workspace_size(DATA)?,
-            plan.weight().get_workspace_size(FILTER)?,
+            plan.input().get_workspace_size(plan.input)?,
+            plan.weight().get_workspace_size(plan.weight)?,
         ];
         Ok(plan)
     }
@@ -201,8 +226,14 @@ pub(super) fn input_gradient(g: &Geometry, w: &Tensor, dy: &Tensor) -> Result<Te
             let (mut dx, mut workspace) = buffers(device, g.batch * image, plan.workspaces[1])?;
             // SAFETY: as above.
             unsafe {
-                plan.input()
-                    .launch(DATA, Some(&mut workspace), (1.0, 0.0), &mut dx, &w, &dy)
+                plan.input().launch(
+                    plan.input,
+                    Some(&mut workspace),
+                    (1.0, 0.0),
+                    &mut dx,
+                    &w,
+                    &dy,
+                )
             }
             .map_err(candle_core::Error::wrap)?;
             Ok(CudaStorage::wrap_cuda_slice(dx, device.clone()))
@@ -226,8 +257,14 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
                 buffers(device, g.out_channels * g.patch(), plan.workspaces[2])?;
             // SAFETY: as above.
             unsafe {
-                plan.weight()
-                    .launch(FILTER, Some(&mut workspace), (1.0, 0.0), &x, &mut dw, &dy)
+                plan.weight().launch(
+                    plan.weight,
+                    Some(&mut workspace),
+                    (1.0, 0.0),
+                    &x,
+                    &mut dw,
+                    &dy,
+                )
             }
             .map_err(candle_core::Error::wrap)?;
             Ok(CudaStorage::wrap_cuda_slice(dw, device.clone()))
