@@ -127,6 +127,7 @@ mod gpu {
                 0 => format!(
                     "--device cuda:{number}: this machine has no GPU that CUDA can use; use --device cpu"
                 ),
+                1 => format!("--device cuda:{number}: this machine has only cuda:0"),
                 _ => format!(
                     "--device cuda:{number}: this machine has cuda:0 to cuda:{}",
                     count - 1

@@ -18,6 +18,8 @@ use super::host::close;
 
 #[path = "flows.rs"]
 mod flows;
+#[path = "program.rs"]
+mod program;
 
 /// Of the largest value of an output, for one operation: sums are in another order there.
 const ONE: f32 = 2e-5;
