@@ -167,7 +167,7 @@ impl Chain {
         let mut z = self.norm.forward(features)?;
         let mut log_det = scales.log_det()?;
         for (index, step) in self.steps.iter().enumerate() {
-            let (y, step_log_det, _) = step.forward(&z, &scales.step(index)?)?;
+            let (y, step_log_det, _) = step.forward(&z, &scales.affine(index)?)?;
             z = y;
             log_det = log_det.broadcast_add(&step_log_det)?;
         }
@@ -182,7 +182,7 @@ impl Chain {
         let scales = Scales::of(&self.steps)?;
         let mut x = z.clone();
         for (index, step) in self.steps.iter().enumerate().rev() {
-            x = step.inverse(&x, &scales.step(index)?)?;
+            x = step.inverse(&x, &scales.affine(index)?)?;
         }
         Ok(x)
     }
@@ -199,7 +199,7 @@ impl Chain {
         let mut log_det = scales.log_det()?;
         let mut kept = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
-            let (y, step_log_det, of_step) = step.forward(&z, &scales.step(index)?)?;
+            let (y, step_log_det, of_step) = step.forward(&z, &scales.affine(index)?)?;
             z = y;
             log_det = log_det.broadcast_add(&step_log_det)?;
             if activations == Activations::Keep {
@@ -235,13 +235,13 @@ impl Chain {
         let mut output = z;
         let mut of_steps = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let scale = scales.step(index)?;
+            let affine = scales.affine(index)?;
             let of_step = match kept.pop() {
                 Some(of_step) => of_step,
-                None => step.rebuild(&output, &scale)?,
+                None => step.rebuild(&output, &affine)?,
             };
             let wanted = index > 0 || self.norm.is_trainable();
-            let (input, parameters) = step.backward(&of_step, &scale, &gradient, wanted)?;
+            let (input, parameters) = step.backward(&of_step, &affine, &gradient, wanted)?;
             output = of_step.input;
             of_steps.push(parameters);
             if let Some(input) = input {

@@ -1,29 +1,38 @@
-//! The global scales of all steps of a chain at once: on a GPU every operation is a launch, however few its values.
+//! The global affines of all steps of a chain at once: on a GPU every operation is a launch, however few its values.
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
 use super::step::Step;
 use crate::Result;
+use crate::kernels::coupling::Affine;
 
 /// The scales and what they were made from, both `[steps, C]`.
 pub(super) struct Scales {
     parameters: Tensor,
     scales: Tensor,
+    /// Scales and offsets, `[steps, 2 C]`.
+    affines: Tensor,
 }
 
 impl Scales {
     pub(super) fn of(steps: &[Step]) -> Result<Self> {
-        let parameter = |step: &Step| step.parameters.global_scale.as_detached_tensor();
-        let parameters = Tensor::stack(&steps.iter().map(parameter).collect::<Vec<_>>(), 0)?;
+        let stack = |of: fn(&Step) -> &Var| {
+            let all: Vec<Tensor> = steps.iter().map(|s| of(s).as_detached_tensor()).collect();
+            Tensor::stack(&all, 0)
+        };
+        let parameters = stack(|step| &step.parameters.global_scale)?;
+        let offsets = stack(|step| &step.parameters.global_offset)?;
+        let scales = softplus_scale(&parameters)?;
         Ok(Self {
-            scales: softplus_scale(&parameters)?,
+            affines: Tensor::cat(&[&scales, &offsets], 1)?,
             parameters,
+            scales,
         })
     }
 
-    /// One step's, `[C]`.
-    pub(super) fn step(&self, index: usize) -> Result<Tensor> {
-        Ok(self.scales.get(index)?)
+    /// One step's global affine.
+    pub(super) fn affine(&self, index: usize) -> Result<Affine> {
+        Ok(Affine::packed(self.affines.get(index)?))
     }
 
     /// Their part of the log-det, the same at every position: a scalar.
@@ -80,14 +89,15 @@ mod tests {
             })
             .collect();
         let all = Scales::of(&steps).unwrap();
-        let given = |index: usize| (all.step(index).unwrap() * 3.0).unwrap();
+        let given = |index: usize| (all.scales.get(index).unwrap() * 3.0).unwrap();
         let given: Vec<Tensor> = (0..3).map(given).collect();
         let gradients = all.gradients(&given, 12).unwrap();
         let bits = |t: &Tensor| t.to_vec1::<f32>().unwrap();
         let mut log_dets = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let one = Scales::of(std::slice::from_ref(step)).unwrap();
-            assert_eq!(bits(&all.step(index).unwrap()), bits(&one.step(0).unwrap()));
+            let row = |scales: &Scales, index: usize| bits(&scales.affines.get(index).unwrap());
+            assert_eq!(row(&all, index), row(&one, 0));
             let gradient = one.gradients(&given[index..=index], 12).unwrap();
             assert_eq!(bits(&gradients[index]), bits(&gradient[0]));
             log_dets.push(one.log_det().unwrap());

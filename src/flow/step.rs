@@ -9,7 +9,7 @@ use super::{Coupling, FlowConfig};
 use crate::Result;
 use crate::kernels::FeatureShape;
 use crate::kernels::conv::{conv2d, conv2d_backward, conv2d_fused};
-use crate::kernels::coupling::{self, LogDetGradient, Permutation};
+use crate::kernels::coupling::{self, Affine, LogDetGradient, Permutation};
 
 /// A step's trainable tensors (or their gradients).
 #[derive(Debug, Clone)]
@@ -180,13 +180,11 @@ impl Step {
     }
 
     /// `x [B, C, H, W]` -> output, its log-det `[B, H, W]` without the global scale's part, and what the
-    /// reverse pass needs. `scale [C]` is the step's of [`super::scales::Scales`], here and below.
-    pub(super) fn forward(&self, x: &Tensor, scale: &Tensor) -> Result<(Tensor, Tensor, Kept)> {
+    /// reverse pass needs. `affine` is the step's of [`super::scales::Scales`], here and below.
+    pub(super) fn forward(&self, x: &Tensor, affine: &Affine) -> Result<(Tensor, Tensor, Kept)> {
         let parameters = self.frozen();
         let (hidden, subnet) = self.subnet(&parameters, x)?;
-        let offset = &parameters.global_offset;
-        let (y, log_det) =
-            coupling::forward(x, &subnet, scale, offset, &self.permutation, self.clamp)?;
+        let (y, log_det) = coupling::forward(x, &subnet, affine, &self.permutation, self.clamp)?;
         let kept = Kept {
             input: x.clone(),
             hidden,
@@ -195,14 +193,14 @@ impl Step {
         Ok((y, log_det, kept))
     }
 
-    pub(super) fn inverse(&self, y: &Tensor, scale: &Tensor) -> Result<Tensor> {
-        Ok(self.rebuild(y, scale)?.input)
+    pub(super) fn inverse(&self, y: &Tensor, affine: &Affine) -> Result<Tensor> {
+        Ok(self.rebuild(y, affine)?.input)
     }
 
     /// What [`Self::forward`] keeps, from its output: the step is undone, running the subnet once more.
-    pub(super) fn rebuild(&self, y: &Tensor, scale: &Tensor) -> Result<Kept> {
+    pub(super) fn rebuild(&self, y: &Tensor, affine: &Affine) -> Result<Kept> {
         let parameters = self.frozen();
-        let u = coupling::undo_affine(y, scale, &parameters.global_offset, &self.permutation)?;
+        let u = coupling::undo_affine(y, affine, &self.permutation)?;
         let (hidden, subnet) = self.subnet(&parameters, &u)?;
         Ok(Kept {
             input: coupling::uncouple(&u, &subnet, self.clamp)?,
@@ -232,23 +230,15 @@ impl Step {
     pub(super) fn backward(
         &self,
         kept: &Kept,
-        scale: &Tensor,
+        affine: &Affine,
         dy: &Tensor,
         want_input: bool,
     ) -> Result<(Option<Tensor>, Parameters<Tensor>)> {
         let parameters = self.frozen();
         let (x, a) = (&kept.input, &kept.subnet);
-        let (offset, log_det) = (&parameters.global_offset, LogDetGradient::Constant(-1.0));
-        let gradients = coupling::backward(
-            x,
-            a,
-            scale,
-            offset,
-            &self.permutation,
-            self.clamp,
-            dy,
-            log_det,
-        )?;
+        let log_det = LogDetGradient::Constant(-1.0);
+        let gradients =
+            coupling::backward(x, a, affine, &self.permutation, self.clamp, dy, log_det)?;
         let channels = x.dim(1)?;
         let (active, passive) = (channels / 2, channels - channels / 2);
         let da = match self.coupling {
@@ -308,15 +298,15 @@ mod tests {
         let x = Tensor::from_iter(values, &Device::Cpu).unwrap();
         let x = x.reshape((2, 7, 6, 5)).unwrap();
         let scales = Scales::of(std::slice::from_ref(&step)).unwrap();
-        let scale = scales.step(0).unwrap();
-        let (y, log_det, _) = step.forward(&x, &scale).unwrap();
+        let affine = scales.affine(0).unwrap();
+        let (y, log_det, _) = step.forward(&x, &affine).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(flat(&log_det).iter().all(|v| *v == 0.0));
         let difference = |a: &Tensor, b: &Tensor| {
             let pairs = flat(a).into_iter().zip(flat(b));
             pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
         };
-        assert!(difference(&step.inverse(&y, &scale).unwrap(), &x) < 1e-5);
+        assert!(difference(&step.inverse(&y, &affine).unwrap(), &x) < 1e-5);
         // The first channels pass (the global scale is 1 at the start), the others have moved.
         let indices = step.permutation.indices();
         for (output, &input) in indices.iter().enumerate() {

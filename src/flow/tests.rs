@@ -192,8 +192,8 @@ fn composed(flow: &FastFlow, scale: usize, x: &Tensor) -> (Tensor, Tensor) {
             .unwrap();
         let permutation = Permutation::new(get("permutation").to_vec1().unwrap()).unwrap();
         let offset = get("global_offset");
-        let (y, part) =
-            coupling::forward(&x, &a, &scale, &offset, &permutation, config.clamp).unwrap();
+        let affine = coupling::Affine::new(&scale, &offset).unwrap();
+        let (y, part) = coupling::forward(&x, &a, &affine, &permutation, config.clamp).unwrap();
         let part = part
             .broadcast_add(&scale.log().unwrap().sum_all().unwrap())
             .unwrap();

@@ -11,8 +11,8 @@ use candle_core::{
     Storage, Tensor,
 };
 
-use crate::Result;
 use crate::kernels::shape::expect_f32;
+use crate::{Error, Result};
 
 /// Parts of one tensor's sum of squares.
 const PARTS: usize = 64;
@@ -64,11 +64,10 @@ impl Decision {
         images: usize,
         clip: Option<f64>,
     ) -> Result<()> {
-        for (i, gradient) in gradients.iter().enumerate() {
+        for gradient in gradients {
             expect_f32("gradient", gradient, gradient.dims())?;
-            let parts = self.squares.narrow(0, i * PARTS, PARTS)?;
-            parts.inplace_op2(&gradient.contiguous()?, &SumSquares)?;
         }
+        sum_squares(&contiguous(gradients)?, &self.squares)?;
         let op = Decide {
             images: images as f64,
             clip: clip.unwrap_or(0.0),
@@ -93,7 +92,7 @@ impl Decision {
 }
 
 /// The constants of one step (see `Adam` in the training module for their meaning).
-#[repr(C)] // `AdamStep` of adam.h but for the size
+#[repr(C)] // `AdamStep` of adam.h
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
     /// Decay of the first moment.
@@ -110,25 +109,61 @@ pub struct AdamStep {
     pub epsilon: f32,
 }
 
-/// Takes the decided step of one parameter: `moments [2, n]` and `parameter` change in place.
+/// Takes the decided step of all parameters: `moments` (each `[2, n]`) and `parameters` change in place.
 ///
 /// # Errors
-/// When shapes, types or devices do not fit.
+/// When numbers of tensors, shapes, types or devices do not fit.
 pub fn adam_step(
     step: AdamStep,
     decision: &Decision,
-    gradient: &Tensor,
-    moments: &Tensor,
-    parameter: &Tensor,
+    gradients: &[Tensor],
+    moments: &[Tensor],
+    parameters: &[Tensor],
 ) -> Result<()> {
-    expect_f32("gradient", gradient, parameter.dims())?;
-    expect_f32("Adam's moments", moments, &[2, parameter.elem_count()])?;
-    let update = Update {
-        step,
-        control: &decision.control,
-        moments,
-    };
-    Ok(parameter.inplace_op2(&gradient.contiguous()?, &update)?)
+    if gradients.len() != parameters.len() || moments.len() != parameters.len() {
+        return Err(Error::Shape {
+            what: "Adam's gradients and moments".into(),
+            expected: format!("{} each", parameters.len()),
+            found: format!("{} and {}", gradients.len(), moments.len()),
+        });
+    }
+    for ((gradient, moments), parameter) in gradients.iter().zip(moments).zip(parameters) {
+        expect_f32("gradient", gradient, parameter.dims())?;
+        expect_f32("Adam's moments", moments, &[2, parameter.elem_count()])?;
+    }
+    let (control, gradients) = (&decision.control, contiguous(gradients)?);
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = control.device() {
+        return Ok(cuda::update(
+            device, step, control, &gradients, moments, parameters,
+        )?);
+    }
+    for ((gradient, moments), parameter) in gradients.iter().zip(moments).zip(parameters) {
+        let update = Update {
+            step,
+            control,
+            moments,
+        };
+        parameter.inplace_op2(gradient, &update)?;
+    }
+    Ok(())
+}
+
+fn contiguous(tensors: &[Tensor]) -> CandleResult<Vec<Tensor>> {
+    tensors.iter().map(Tensor::contiguous).collect()
+}
+
+/// Writes each gradient's sum of squares, in [`PARTS`] parts.
+fn sum_squares(gradients: &[Tensor], squares: &Tensor) -> CandleResult<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = squares.device() {
+        return cuda::sum_squares(device, gradients, squares);
+    }
+    for (i, gradient) in gradients.iter().enumerate() {
+        let parts = squares.narrow(0, i * PARTS, PARTS)?;
+        parts.inplace_op2(gradient, &SumSquares)?;
+    }
+    Ok(())
 }
 
 /// The contiguous values of a CPU storage.
@@ -173,17 +208,6 @@ impl InplaceOp2 for SumSquares {
         parts.fill(0.0);
         parts[0] = gradient.iter().map(|&g| f64::from(g).powi(2)).sum();
         Ok(())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        parts: &mut candle_core::CudaStorage,
-        parts_layout: &Layout,
-        gradient: &candle_core::CudaStorage,
-        layout: &Layout,
-    ) -> CandleResult<()> {
-        cuda::sum_squares(parts, parts_layout, gradient, layout)
     }
 }
 
@@ -275,17 +299,6 @@ impl InplaceOp2 for Update<'_> {
             parameter: RefCell::new(slice!(mut parameter, layout, F32)),
             gradient: slice!(gradient, gradient_layout, F32),
         })
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        parameter: &mut candle_core::CudaStorage,
-        layout: &Layout,
-        gradient: &candle_core::CudaStorage,
-        gradient_layout: &Layout,
-    ) -> CandleResult<()> {
-        cuda::update(self, (parameter, layout), (gradient, gradient_layout))
     }
 }
 

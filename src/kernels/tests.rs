@@ -7,7 +7,7 @@ mod formulas;
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use super::attention::{HeadMixing, attention};
-use super::coupling::{self, LogDetGradient, Permutation};
+use super::coupling::{self, Affine, LogDetGradient, Permutation};
 use super::linear::{PreparedLinear, Then};
 use super::{map, norm};
 
@@ -168,8 +168,10 @@ fn couplings_match_f64() {
             let inputs = [0, 1, 2, 3].map(|i| v[i].as_tensor());
             formulas::coupling(inputs, &indices, CLAMP)
         };
-        let fused =
-            |v: &[Var]| coupling::forward(&v[0], &v[1], &v[2], &v[3], &permutation, CLAMP).unwrap();
+        let fused = |v: &[Var]| {
+            let affine = Affine::new(&v[2], &v[3]).unwrap();
+            coupling::forward(&v[0], &v[1], &affine, &permutation, CLAMP).unwrap()
+        };
         // Both outputs as one, so that the gradients of both are compared.
         let joined = |(y, log_det): (Tensor, Tensor)| {
             Tensor::cat(&[y, log_det.unsqueeze(1).unwrap()], 1).unwrap()
@@ -181,13 +183,14 @@ fn couplings_match_f64() {
             |v| joined(formula(v)),
         );
         let [x, a, scale, offset] = &inputs;
-        let (y, _) = coupling::forward(x, a, scale, offset, &permutation, CLAMP).unwrap();
-        let u = coupling::undo_affine(&y, scale, offset, &permutation).unwrap();
+        let affine = Affine::new(scale, offset).unwrap();
+        let (y, _) = coupling::forward(x, a, &affine, &permutation, CLAMP).unwrap();
+        let u = coupling::undo_affine(&y, &affine, &permutation).unwrap();
         let back = coupling::uncouple(&u, a, CLAMP).unwrap();
         close(&format!("inverse {dims:?}"), &back, &double(x));
         let dy = noise(&dims, 12, 1.0);
         let constant = LogDetGradient::Constant(-1.0);
-        let direct = coupling::backward(x, a, scale, offset, &permutation, CLAMP, &dy, constant);
+        let direct = coupling::backward(x, a, &affine, &permutation, CLAMP, &dy, constant);
         let direct = direct.unwrap();
         let doubles: Vec<Var> = inputs
             .iter()

@@ -107,16 +107,10 @@ impl DeviceAdam {
             inverse2: (1.0 / (1.0 - c.beta2.powf(exponent)).sqrt()) as f32,
             epsilon: c.epsilon as f32,
         };
-        for (slot, gradient) in self.slots.iter().zip(gradients) {
-            adam_step(
-                step,
-                &self.decision,
-                gradient,
-                &slot.moments,
-                slot.parameter.as_tensor(),
-            )?;
-        }
-        Ok(())
+        let moments: Vec<Tensor> = self.slots.iter().map(|slot| slot.moments.clone()).collect();
+        let parameters = self.slots.iter().map(|slot| slot.parameter.as_tensor());
+        let parameters: Vec<Tensor> = parameters.cloned().collect();
+        adam_step(step, &self.decision, gradients, &moments, &parameters)
     }
 
     /// Waits for the queued steps and says what they came to since the last call.

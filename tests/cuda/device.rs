@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_fastflow::kernels::{
     conv::{conv2d, conv2d_backward, conv2d_fused, max_pool_3x3_s2_p1},
-    coupling::{self, LogDetGradient, Permutation},
+    coupling::{self, Affine, LogDetGradient, Permutation},
     device::DeviceChoice,
     map::{
         ScaleMap, Statistic, anomaly_map, image_scores, negative_log_likelihood, probability,
@@ -161,19 +161,18 @@ fn coupling() {
         let case = |input: Input| {
             let [x, a, scale, offset] = inputs(input);
             let (dy, map) = given(input);
-            let (y, log_det) =
-                coupling::forward(&x, &a, &scale, &offset, &permutation, CLAMP).unwrap();
+            let affine = Affine::new(&scale, &offset).unwrap();
+            let (y, log_det) = coupling::forward(&x, &a, &affine, &permutation, CLAMP).unwrap();
             let mut all = vec![y.clone(), log_det];
             for given in [LogDetGradient::Constant(-1.0), LogDetGradient::Map(&map)] {
                 let g =
-                    coupling::backward(&x, &a, &scale, &offset, &permutation, CLAMP, &dy, given)
-                        .unwrap();
+                    coupling::backward(&x, &a, &affine, &permutation, CLAMP, &dy, given).unwrap();
                 let term = input(&[b, c - c / 2, h, w], 0.3);
                 all.extend([g.x.copy().unwrap(), g.a.clone()]);
                 all.extend([g.scale.clone(), g.offset.clone()]);
                 all.push(g.add_to_passive(&term).unwrap());
             }
-            let u = coupling::undo_affine(&y, &scale, &offset, &permutation).unwrap();
+            let u = coupling::undo_affine(&y, &affine, &permutation).unwrap();
             all.extend([coupling::uncouple(&u, &a, CLAMP).unwrap(), u]);
             all
         };

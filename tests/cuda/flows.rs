@@ -7,9 +7,10 @@ use candle_fastflow::flow::{
     Activations, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
 };
 use candle_fastflow::kernels::FeatureShape;
+use candle_fastflow::kernels::adam::{AdamStep, Decision, adam_step};
 use candle_fastflow::training::{AdamConfig, DeviceAdam, DeviceFeatures, device_step};
 
-use super::{Input, MANY, on_both};
+use super::{Input, MANY, ONE, on_both};
 
 fn shapes() -> Vec<FeatureShape> {
     let shape = |(channels, height, width)| FeatureShape {
@@ -118,6 +119,46 @@ fn training_steps() {
             .collect();
         let sums = [progressed.loss as f32, progressed.gradient_norm as f32];
         all.push(Tensor::new(&sums, &Device::Cpu).unwrap());
+        all
+    });
+}
+
+/// More tensors than one launch takes, empty blocks and odd sizes among them.
+#[test]
+fn optimizer_of_many_tensors() {
+    on_both("optimizer", ONE, |input| {
+        let device = input(&[1], 0.0).device().clone();
+        let tensors = |seed: usize, rows: Option<usize>| -> Vec<Tensor> {
+            let one = |i: usize| {
+                let size = 1 + i * i % 301;
+                let dims = [rows.unwrap_or(1), size];
+                input(&dims[usize::from(rows.is_none())..], (seed + i) as f64)
+            };
+            (0..203).map(one).collect()
+        };
+        let (gradients, parameters) = (tensors(1, None), tensors(300, None));
+        let moments: Vec<Tensor> = tensors(600, Some(2))
+            .iter()
+            .map(|moments| moments.sqr().unwrap())
+            .collect();
+        let decision = Decision::new(gradients.len(), &device).unwrap();
+        let loss = Tensor::new(2.5f64, &device).unwrap();
+        let step = AdamStep {
+            beta1: 0.9,
+            beta2: 0.999,
+            decay: 0.01,
+            rate: 0.1,
+            inverse2: 1.5,
+            epsilon: 1e-3,
+        };
+        decision.decide(&gradients, &loss, 4, Some(0.7)).unwrap();
+        adam_step(step, &decision, &gradients, &moments, &parameters).unwrap();
+        let decided = decision.read().unwrap();
+        assert_eq!((decided.steps, decided.refused), (1, None));
+        let norm = Tensor::new(&[decided.gradient_norm as f32], &Device::Cpu).unwrap();
+        let mut all = vec![norm];
+        all.extend(parameters);
+        all.extend(moments);
         all
     });
 }

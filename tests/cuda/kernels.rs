@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use candle_fastflow::kernels::{
     conv::{self, conv2d_backward, max_pool_3x3_s2_p1},
-    coupling::{self, LogDetGradient, Permutation},
+    coupling::{self, Affine, LogDetGradient, Permutation},
     map, norm,
 };
 use candle_fastflow::training::{Adam, AdamConfig};
@@ -75,10 +75,8 @@ impl Case {
         tensor(&self.a, &[batch, channels / 2 * 2, height, width])
     }
 
-    fn scale_and_offset(&self) -> (Tensor, Tensor) {
-        let channels = self.dims[1];
-        let affine = tensor(&self.affine, &[2, channels]);
-        (affine.get(0).unwrap(), affine.get(1).unwrap())
+    fn global_affine(&self) -> Affine {
+        Affine::packed(tensor(&self.affine, &[2 * self.dims[1]]))
     }
 
     fn permutation(&self) -> Permutation {
@@ -107,16 +105,9 @@ fn coupling_forward() {
         .flat_map(|&shape| RUNS.map(|run| (shape, run)))
     {
         let case = Case::new(shape, run);
-        let (scale, offset) = case.scale_and_offset();
-        let (y, log_det) = coupling::forward(
-            &case.x,
-            &case.a(),
-            &scale,
-            &offset,
-            &case.permutation(),
-            CLAMP,
-        )
-        .unwrap();
+        let affine = case.global_affine();
+        let (y, log_det) =
+            coupling::forward(&case.x, &case.a(), &affine, &case.permutation(), CLAMP).unwrap();
         let inputs: [&[f32]; 4] = [&case.wide, &case.a, &case.affine, &case.indices()];
         let Some(found) = run.kernel("forward", &case.numbers(), &inputs) else {
             return;
@@ -140,7 +131,7 @@ fn coupling_backward() {
         let dy = run.stored(&dy.iter().map(|v| v + 0.5).collect::<Vec<_>>());
         let map = noise(6, batch * height * width, 1.0);
         let map_tensor = tensor(&map, &[batch, height, width]);
-        let (scale, offset) = case.scale_and_offset();
+        let affine = case.global_affine();
         for given in [
             LogDetGradient::Map(&map_tensor),
             LogDetGradient::Constant(-1.0),
@@ -149,8 +140,7 @@ fn coupling_backward() {
             let expected = coupling::backward(
                 &case.x,
                 &case.a(),
-                &scale,
-                &offset,
+                &affine,
                 &case.permutation(),
                 CLAMP,
                 &dy_tensor,
@@ -191,8 +181,8 @@ fn coupling_inverse_and_accumulate() {
     {
         let case = Case::new(shape, run);
         let what = format!("{shape:?} {}", run.storage);
-        let (scale, offset) = case.scale_and_offset();
-        let undone = coupling::undo_affine(&case.x, &scale, &offset, &case.permutation()).unwrap();
+        let affine = case.global_affine();
+        let undone = coupling::undo_affine(&case.x, &affine, &case.permutation()).unwrap();
         let inputs: [&[f32]; 3] = [&case.wide, &case.affine, &case.indices()];
         let Some(found) = run.kernel("undo", &case.numbers(), &inputs) else {
             return;

@@ -1,40 +1,75 @@
-//! The optimizer on a GPU; arithmetic and launch shapes are in ../cuda/adam.h.
+//! The optimizer on a GPU, many tensors a launch; arithmetic and launch shapes are in ../cuda/adam.h.
 
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
-use candle_core::{CudaStorage, Layout, Result, Storage, Tensor};
+use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor};
 
-use super::{AdamStep, Decide, PARTS, Update};
+use super::{AdamStep, Decide, PARTS};
 use crate::kernels::cuda::{Grid, launch, values};
 
 /// A storage with its layout.
 type Input<'a> = (&'a CudaStorage, &'a Layout);
 type Output<'a> = (&'a mut CudaStorage, &'a Layout);
 
-/// `AdamStep` of adam.h.
+/// Tensors of one launch, as in adam.h.
+const MANY: usize = 96;
+
+/// `Gradients` of adam.h.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Sized {
-    size: i32,
-    step: AdamStep,
+struct Gradients {
+    count: i32,
+    size: [i32; MANY],
+    values: [u64; MANY],
 }
 
-// SAFETY: plain numbers in C's layout, as adam.h declares them.
-unsafe impl DeviceRepr for Sized {}
+/// `Parameters` of adam.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Parameters {
+    gradients: Gradients,
+    moments: [u64; MANY],
+    values: [u64; MANY],
+}
 
+// SAFETY: plain numbers and addresses in C's layout, as adam.h declares them.
+unsafe impl DeviceRepr for Gradients {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Parameters {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for AdamStep {}
+
+impl Gradients {
+    /// Of at most [`MANY`].
+    fn of(tensors: &[Tensor]) -> Result<Self> {
+        let mut size = [0; MANY];
+        for (size, tensor) in size.iter_mut().zip(tensors) {
+            *size = tensor.elem_count() as i32;
+        }
+        Ok(Self {
+            count: tensors.len() as i32,
+            size,
+            values: addresses(tensors)?,
+        })
+    }
+
+    fn grid(&self) -> Grid {
+        Grid::reducing(self.count as usize * PARTS, size_of::<f64>())
+    }
+}
+
+/// Parts of the sums of squares of contiguous `gradients`, into `squares`.
 pub(super) fn sum_squares(
-    parts: &mut CudaStorage,
-    parts_layout: &Layout,
-    gradient: &CudaStorage,
-    layout: &Layout,
+    device: &CudaDevice,
+    gradients: &[Tensor],
+    squares: &Tensor,
 ) -> Result<()> {
-    let device = &gradient.device;
-    let stream = device.cuda_stream();
-    let size = layout.shape().elem_count() as i32;
-    let parts = values::<f64>(parts, parts_layout, &stream)?;
-    let gradient = values::<f32>(gradient, layout, &stream)?;
-    let grid = Grid::reducing(PARTS, size_of::<f64>());
-    launch!(device, Adam::"sum_squares_f32", grid, size, gradient, parts);
+    let squares = address_of::<f64>(squares)?;
+    for (index, gradients) in gradients.chunks(MANY).enumerate() {
+        let gradients = Gradients::of(gradients)?;
+        let part = squares + (index * MANY * PARTS * size_of::<f64>()) as u64;
+        launch!(device, Adam::"sum_squares_f32", gradients.grid(), gradients, part);
+    }
     Ok(())
 }
 
@@ -55,24 +90,34 @@ pub(super) fn decide(
     Ok(())
 }
 
+/// Moves all parameters and their moments along contiguous `gradients`.
 pub(super) fn update(
-    op: &Update<'_>,
-    (parameter, layout): Output,
-    (gradient, gradient_layout): Input,
+    device: &CudaDevice,
+    step: AdamStep,
+    control: &Tensor,
+    gradients: &[Tensor],
+    moments: &[Tensor],
+    parameters: &[Tensor],
 ) -> Result<()> {
-    let device = &gradient.device;
-    let stream = device.cuda_stream();
-    let size = layout.shape().elem_count();
-    let control = address_of::<f64>(op.control)?;
-    let moments = address_of::<f32>(op.moments)?;
-    let parameter = values::<f32>(parameter, layout, &stream)?;
-    let gradient = values::<f32>(gradient, gradient_layout, &stream)?;
-    let numbers = Sized {
-        size: size as i32,
-        step: op.step,
-    };
-    launch!(device, Adam::"adam_f32", Grid::over(size), numbers, control, gradient, moments, parameter);
+    let control = address_of::<f64>(control)?;
+    let tensors = gradients.chunks(MANY).zip(moments.chunks(MANY));
+    for ((gradients, moments), parameters) in tensors.zip(parameters.chunks(MANY)) {
+        let all = Parameters {
+            gradients: Gradients::of(gradients)?,
+            moments: addresses(moments)?,
+            values: addresses(parameters)?,
+        };
+        launch!(device, Adam::"adam_f32", all.gradients.grid(), step, all, control);
+    }
     Ok(())
+}
+
+fn addresses(tensors: &[Tensor]) -> Result<[u64; MANY]> {
+    let mut all = [0; MANY];
+    for (address, tensor) in all.iter_mut().zip(tensors) {
+        *address = address_of::<f32>(tensor)?;
+    }
+    Ok(all)
 }
 
 /// Where the values of a contiguous tensor start; the tensor must outlive the launch.

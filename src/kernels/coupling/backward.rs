@@ -5,7 +5,7 @@ use candle_core::{
 };
 
 use super::forward::Constants;
-use super::{Permutation, SPAN, SUBNET_SCALE, Sizes, pack_affine};
+use super::{Affine, Permutation, SPAN, SUBNET_SCALE, Sizes};
 use crate::Result;
 use crate::kernels::elementary::{exp, tanh};
 use crate::kernels::grid::Span;
@@ -99,12 +99,11 @@ impl InplaceOp2 for Accumulate {
 ///
 /// # Errors
 /// When shapes or types do not fit.
-#[allow(clippy::too_many_arguments)] // the forward's own six, and two gradients
+#[allow(clippy::too_many_arguments)] // the forward's own five, and two gradients
 pub fn backward(
     x: &Tensor,
     a: &Tensor,
-    scale: &Tensor,
-    offset: &Tensor,
+    affine: &Affine,
     permutation: &Permutation,
     clamp: f32,
     dy: &Tensor,
@@ -121,7 +120,7 @@ pub fn backward(
         sizes,
         permutation: permutation.clone(),
         clamp,
-        affine: pack_affine(scale, offset, sizes.channels)?,
+        affine: affine.values(sizes.channels)?.clone(),
         dlog_det: match dlog_det {
             LogDetGradient::Constant(value) => LogDet::Constant(value),
             LogDetGradient::Map(map) if map.device().is_cpu() => LogDet::Map(batch_strided(map)?),

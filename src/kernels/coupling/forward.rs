@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 
-use super::{LogDetGradient, Permutation, SUBNET_SCALE, Sizes, backward, pack_affine};
+use super::{Affine, LogDetGradient, Permutation, SUBNET_SCALE, Sizes, backward};
 use crate::Result;
 use crate::kernels::elementary::{exp, tanh};
 use crate::kernels::parallel::SharedMut;
@@ -17,20 +17,19 @@ use crate::kernels::view::{Images, batch_strided};
 pub fn forward(
     x: &Tensor,
     a: &Tensor,
-    scale: &Tensor,
-    offset: &Tensor,
+    affine: &Affine,
     permutation: &Permutation,
     clamp: f32,
 ) -> Result<(Tensor, Tensor)> {
     let sizes = Sizes::of(x, permutation)?;
     sizes.expect_subnet(a)?;
-    let affine = pack_affine(scale, offset, sizes.channels)?;
+    let affine = affine.values(sizes.channels)?;
     let op = Coupling {
         sizes,
         permutation: permutation.clone(),
         clamp,
     };
-    let packed = batch_strided(x)?.apply_op3(&batch_strided(a)?, &affine, op)?;
+    let packed = batch_strided(x)?.apply_op3(&batch_strided(a)?, affine, op)?;
     unpack(&packed, &sizes)
 }
 
@@ -70,11 +69,11 @@ impl CustomOp3 for Coupling {
         a: &CpuStorage,
         a_layout: &Layout,
         affine: &CpuStorage,
-        _: &Layout,
+        affine_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
         let x = Images::new(x, x_layout).map_err(candle_core::Error::wrap)?;
         let a = Images::new(a, a_layout).map_err(candle_core::Error::wrap)?;
-        let affine = affine.as_slice::<f32>()?;
+        let affine = &affine.as_slice::<f32>()?[affine_layout.start_offset()..];
         let mut packed =
             vec![0f32; self.sizes.batch * (self.sizes.image() + self.sizes.positions())];
         self.run(&x, &a, affine, &mut packed);
@@ -112,21 +111,10 @@ impl CustomOp3 for Coupling {
         _: &Tensor,
         gradient: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let channels = self.sizes.channels;
         let gradients = unpack(&gradient.contiguous()?, &self.sizes).and_then(|(dy, dlog_det)| {
-            let scale = affine.narrow(0, 0, channels)?;
-            let offset = affine.narrow(0, channels, channels)?;
+            let affine = Affine::packed(affine.clone());
             let dlog_det = LogDetGradient::Map(&dlog_det);
-            backward(
-                x,
-                a,
-                &scale,
-                &offset,
-                &self.permutation,
-                self.clamp,
-                &dy,
-                dlog_det,
-            )
+            backward(x, a, &affine, &self.permutation, self.clamp, &dy, dlog_det)
         });
         let gradients = gradients.map_err(candle_core::Error::wrap)?;
         let affine = Tensor::cat(&[gradients.scale, gradients.offset], 0)?;

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result as CandleResult, Shape, Tensor};
 
-use super::{Permutation, SUBNET_SCALE, Sizes, pack_affine};
+use super::{Affine, Permutation, SUBNET_SCALE, Sizes};
 use crate::Result;
 use crate::kernels::elementary::{exp, tanh};
 use crate::kernels::parallel::SharedMut;
@@ -13,19 +13,14 @@ use crate::kernels::view::{Images, batch_strided};
 ///
 /// # Errors
 /// When shapes or types do not fit.
-pub fn undo_affine(
-    y: &Tensor,
-    scale: &Tensor,
-    offset: &Tensor,
-    permutation: &Permutation,
-) -> Result<Tensor> {
+pub fn undo_affine(y: &Tensor, affine: &Affine, permutation: &Permutation) -> Result<Tensor> {
     let sizes = Sizes::of(y, permutation)?;
-    let affine = pack_affine(scale, offset, sizes.channels)?;
+    let affine = affine.values(sizes.channels)?;
     let op = UndoAffine {
         sizes,
         permutation: permutation.clone(),
     };
-    Ok(batch_strided(y)?.apply_op2_no_bwd(&affine, &op)?)
+    Ok(batch_strided(y)?.apply_op2_no_bwd(affine, &op)?)
 }
 
 /// Undoes the coupling: `u [B, C, H, W]` and the subnet's output for its first channels -> `x`. Not
@@ -55,10 +50,10 @@ impl CustomOp2 for UndoAffine {
         y: &CpuStorage,
         layout: &Layout,
         affine: &CpuStorage,
-        _: &Layout,
+        affine_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
         let y = Images::new(y, layout).map_err(candle_core::Error::wrap)?;
-        let affine = affine.as_slice::<f32>()?;
+        let affine = &affine.as_slice::<f32>()?[affine_layout.start_offset()..];
         let (sizes, positions) = (&self.sizes, self.sizes.positions());
         let mut u = vec![0f32; sizes.batch * sizes.image()];
         let shared = SharedMut::new(&mut u);

@@ -9,6 +9,7 @@
 //! y     = (concat(x1, x2 * exp(log_s) + t) * scale + offset)[:, permutation]
 //! ```
 
+mod affine;
 mod backward;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -18,6 +19,7 @@ mod permutation;
 #[cfg(test)]
 mod tests;
 
+pub use affine::Affine;
 pub use backward::{CouplingGradients, LogDetGradient, backward};
 pub use forward::forward;
 pub use inverse::{uncouple, undo_affine};
@@ -95,11 +97,4 @@ impl Sizes {
     fn grid(&self) -> super::grid::Grid {
         super::grid::Grid::new(self.batch, self.positions(), SPAN)
     }
-}
-
-/// Scale and offset of every channel as one vector `[2 C]`.
-fn pack_affine(scale: &Tensor, offset: &Tensor, channels: usize) -> Result<Tensor> {
-    expect_f32("coupling scale", scale, &[channels])?;
-    expect_f32("coupling offset", offset, &[channels])?;
-    Ok(Tensor::cat(&[scale, offset], 0)?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::{LogDetGradient, Permutation, backward, forward, uncouple, undo_affine};
+use super::{Affine, LogDetGradient, Permutation, backward, forward, uncouple, undo_affine};
 
 const CLAMP: f32 = 2.0;
 
@@ -41,16 +41,12 @@ fn case(channels: usize) -> Case {
 }
 
 impl Case {
+    fn affine(&self) -> Affine {
+        Affine::new(&self.scale, &self.offset).unwrap()
+    }
+
     fn fused(&self) -> (Tensor, Tensor) {
-        forward(
-            &self.x,
-            &self.a,
-            &self.scale,
-            &self.offset,
-            &self.permutation,
-            CLAMP,
-        )
-        .unwrap()
+        forward(&self.x, &self.a, &self.affine(), &self.permutation, CLAMP).unwrap()
     }
 
     /// The module's formula in plain candle.
@@ -120,8 +116,7 @@ fn gradients_are_autograds() {
         let direct = backward(
             &case.x,
             &case.a,
-            &case.scale,
-            &case.offset,
+            &case.affine(),
             &case.permutation,
             CLAMP,
             &weights,
@@ -146,12 +141,11 @@ fn a_constant_log_det_gradient_is_a_constant_map() {
     let zero = case.x.zeros_like().unwrap();
     let map = Tensor::full(-1f32, (2, 33, 35), &Device::Cpu).unwrap();
     let run = |log_det| {
-        let (scale, offset) = (&case.scale, &case.offset);
+        let affine = case.affine();
         backward(
             &case.x,
             &case.a,
-            scale,
-            offset,
+            &affine,
             &case.permutation,
             CLAMP,
             &zero,
@@ -170,7 +164,7 @@ fn a_constant_log_det_gradient_is_a_constant_map() {
 fn the_two_stages_invert() {
     let case = case(7);
     let (y, _) = case.fused();
-    let u = undo_affine(&y, &case.scale, &case.offset, &case.permutation).unwrap();
+    let u = undo_affine(&y, &case.affine(), &case.permutation).unwrap();
     close("x", &uncouple(&u, &case.a, CLAMP).unwrap(), &case.x);
 }
 
@@ -179,15 +173,7 @@ fn channel_ranges_of_a_larger_batch_give_the_same_bits() {
     let (wide, case) = (var(&[2, 11, 33, 35], 0.1, 2.0), case(5));
     let narrow = wide.narrow(1, 3, 5).unwrap();
     let run = |x: &Tensor| {
-        let (y, _) = forward(
-            x,
-            &case.a,
-            &case.scale,
-            &case.offset,
-            &case.permutation,
-            CLAMP,
-        )
-        .unwrap();
+        let (y, _) = forward(x, &case.a, &case.affine(), &case.permutation, CLAMP).unwrap();
         y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(run(&narrow), run(&narrow.contiguous().unwrap()));
@@ -196,14 +182,13 @@ fn channel_ranges_of_a_larger_batch_give_the_same_bits() {
 #[test]
 fn gradients_add_into_the_first_channels() {
     let case = case(5);
-    let (scale, offset) = (&case.scale, &case.offset);
+    let affine = case.affine();
     let (y, _) = case.fused();
     let constant = LogDetGradient::Constant(-1.0);
     let gradients = backward(
         &case.x,
         &case.a,
-        scale,
-        offset,
+        &affine,
         &case.permutation,
         CLAMP,
         &y,
@@ -226,11 +211,11 @@ fn gradients_add_into_the_first_channels() {
 fn misfits_are_errors() {
     let (five, six) = (case(5), case(6));
     let try_forward = |x: &Tensor, a: &Tensor, p: &Permutation| {
-        forward(x, a, &five.scale, &five.offset, p, CLAMP)
+        forward(x, a, &five.affine(), p, CLAMP)
             .unwrap_err()
             .to_string()
     };
     assert!(try_forward(&six.x, &six.a, &five.permutation).contains("coupling input"));
     assert!(try_forward(&five.x, &six.a, &five.permutation).contains("subnet output"));
-    assert!(try_forward(&six.x, &six.a, &six.permutation).contains("coupling scale"));
+    assert!(try_forward(&six.x, &six.a, &six.permutation).contains("scales and offsets"));
 }

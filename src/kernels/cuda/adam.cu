@@ -3,8 +3,8 @@
 
 using namespace fastflow;
 
-FASTFLOW_ENTRY sum_squares_f32(int size, const float* values, double* partial) {
-    sum_squares(here(), size, values, partial);
+FASTFLOW_ENTRY sum_squares_f32(const __grid_constant__ Gradients all, double* partial) {
+    sum_squares_of_each(here(), all, partial);
 }
 
 FASTFLOW_ENTRY decide_f64(int parts, double images, double clip, const double* squares, const double* loss,
@@ -12,6 +12,6 @@ FASTFLOW_ENTRY decide_f64(int parts, double images, double clip, const double* s
     decide(here(), parts, images, clip, squares, loss, control);
 }
 
-FASTFLOW_ENTRY adam_f32(AdamStep s, const double* control, const float* gradient, float* moments, float* parameter) {
-    adam(here(), s, control, gradient, moments, parameter);
+FASTFLOW_ENTRY adam_f32(AdamStep s, const __grid_constant__ Parameters all, const double* control) {
+    adam_of_each(here(), s, all, control);
 }

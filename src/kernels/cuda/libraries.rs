@@ -31,7 +31,7 @@ struct Library {
     /// Another that it needs, opened before it, since its folder need not be known to the system's loader.
     needs: Option<&'static Library>,
     /// What its functions answer where it is missing: its status for "not initialised".
-    absent: unsafe extern "C" fn() -> u32,
+    absent: extern "C" fn() -> u32,
     opened: OnceLock<Result<libloading::Library, String>>,
 }
 
@@ -41,7 +41,7 @@ macro_rules! library {
             file: $file,
             needs: $needs,
             absent: {
-                unsafe extern "C" fn absent() -> u32 {
+                extern "C" fn absent() -> u32 {
                     $status
                 }
                 absent

@@ -226,34 +226,33 @@ static void score_cases(const Arguments& arguments) {
     write(scores);
 }
 
-// Three steps of one parameter on three gradients, each with its loss.
+// Three steps of two parameters, one behind the other in memory, on three gradients, each with its loss.
 static void adam_case(const Arguments& arguments) {
     AdamStep s{};
-    s.size = arguments.whole();
+    const int size = arguments.whole(), first = size / 3;
     const double images = arguments.real(), clip = arguments.real(), learning_rate = arguments.real();
     s.beta1 = 0.9f, s.beta2 = 0.999f, s.epsilon = 1e-8f;
     s.decay = static_cast<float>(arguments.real());
     auto parameter = read<float>(0);
     auto losses = read<double>(0);
-    Array<float> moments(2 * s.size, 0);
-    std::fill(moments.data, moments.data + 2 * s.size, 0.0f);
+    Array<float> moments(2 * size, 0);
+    std::fill(moments.data, moments.data + 2 * size, 0.0f);
     Array<double> control(CONTROLS, 0);
     std::fill(control.data, control.data + CONTROLS, 0.0);
-    constexpr int PARTS = 3;
     const int threads = arguments.threads;
     for (int step = 1; step <= 3; ++step) {
         auto gradient = read<float>(0);
-        Array<double> squares(PARTS, 0);
+        const Gradients gradients{2, {first, size - first}, {gradient.data, gradient.data + first}};
+        const Parameters all{gradients, {moments.data, moments.data + 2 * first}, {parameter.data, parameter.data + first}};
+        Array<double> squares(2 * PARTS, 0);
         s.rate = static_cast<float>(learning_rate / (1.0 - pow(0.9, step)));
         s.inverse2 = static_cast<float>(1.0 / sqrt(1.0 - pow(0.999, step)));
-        launch(PARTS, threads, threads * sizeof(double),
-               [&](const Here& here) { sum_squares(here, s.size, gradient.data, squares.data); });
+        launch(2 * PARTS, threads, threads * sizeof(double),
+               [&](const Here& here) { sum_squares_of_each(here, gradients, squares.data); });
         launch(1, threads, threads * sizeof(double), [&](const Here& here) {
-            decide(here, PARTS, images, clip, squares.data, losses.data + step - 1, control.data);
+            decide(here, 2 * PARTS, images, clip, squares.data, losses.data + step - 1, control.data);
         });
-        launch(PARTS, threads, 0, [&](const Here& here) {
-            adam(here, s, control.data, gradient.data, moments.data, parameter.data);
-        });
+        launch(2 * PARTS, threads, 0, [&](const Here& here) { adam_of_each(here, s, all, control.data); });
     }
     write(parameter), write(control);
 }
