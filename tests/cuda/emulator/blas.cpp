@@ -49,6 +49,7 @@ int batched(int a_transposed, int b_transposed, int m, int n, int k, const T* al
             long long a_next, const void* b, int b_stride, long long b_next, const T* beta, void* c, int c_stride,
             long long c_next, int batch, bool tf32) {
     Busy busy(device);
+    trace("product: %d of %d x %d x %d\n", batch, m, k, n);
     for (int i = 0; i < batch; i++)
         product<T>(*alpha, {(const T*)a + i * a_next, a_stride, m, k, a_transposed != 0},
                    {(const T*)b + i * b_next, b_stride, k, n, b_transposed != 0}, *beta,

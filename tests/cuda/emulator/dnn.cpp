@@ -151,6 +151,8 @@ struct Call {
 // What all three ask of their arguments; 0 where they can go on.
 int prepare(const Call& call, const void* x, const void* w, const void* y, const float* alpha, const float* beta,
             int algorithm, void* work, size_t bytes) {
+    const Tensor &in = call.x, &kernel = call.w;
+    trace("convolution: %d x %d x %d x %d by %d x %d x %d\n", in.n, in.c, in.h, in.w, kernel.n, kernel.h, kernel.w);
     if (!call.fits() || *alpha != 1 || *beta != 0 || bytes < workspace(algorithm)) return BAD_PARAM;
     check("cuDNN's x", x, call.x.bytes());
     check("cuDNN's w", w, call.w.bytes());

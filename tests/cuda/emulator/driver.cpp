@@ -2,7 +2,7 @@
 // kernels are translated from PTX (translate.py) when a program first asks for one, and run thread by thread.
 //
 // EMULATED_FOLDER holds translate.py, thread.h and ptx/*.ptx. To provoke errors: EMULATED_INIT (cuInit's answer),
-// EMULATED_GPUS, EMULATED_CAPABILITY (10 * major + minor), EMULATED_BYTES (of memory). EMULATED_TRACE=1 lists launches.
+// EMULATED_GPUS, EMULATED_CAPABILITY (10 * major + minor), EMULATED_BYTES (of memory). EMULATED_TRACE=1 lists what the GPU does.
 
 #include "memory.h"
 #include <atomic>
@@ -229,22 +229,26 @@ Answer cuMemFreeAsync(uint64_t at, void*) { return cuMemFree_v2(at); }
 
 Answer cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void*) {
     Busy busy(device);
+    trace("copy to the GPU: %zu bytes\n", bytes);
     check("a copy to the GPU", to, bytes);
     return memcpy(to, from, bytes), SUCCESS;
 }
 Answer cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, void*) {
     Busy busy(device);
+    trace("copy from the GPU: %zu bytes\n", bytes);
     check("a copy from the GPU", from, bytes);
     return memcpy(to, from, bytes), SUCCESS;
 }
 Answer cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t bytes, void*) {
     Busy busy(device);
+    trace("copy: %zu bytes\n", bytes);
     check("a copy's source", from, bytes);
     check("a copy's target", to, bytes);
     return memmove(to, from, bytes), SUCCESS;
 }
 Answer cuMemsetD8Async(void* at, unsigned char value, size_t bytes, void*) {
     Busy busy(device);
+    trace("memset: %zu bytes\n", bytes);
     check("a memset", at, bytes);
     return memset(at, value, bytes), SUCCESS;
 }
@@ -261,9 +265,8 @@ Answer cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned
                       unsigned dynamic_shared, void*, void** parameters, void**) {
     Busy busy(device);
     const Kernel& kernel = *(Kernel*)function;
-    if (getenv("EMULATED_TRACE"))
-        fprintf(stderr, "%s: %u x %u x %u blocks of %u x %u x %u threads, %u bytes\n", kernel.name.c_str(), grid_x, grid_y,
-                grid_z, x, y, z, dynamic_shared);
+    trace("%s: %u x %u x %u blocks of %u x %u x %u threads, %u bytes\n", kernel.name.c_str(), grid_x, grid_y, grid_z, x, y,
+          z, dynamic_shared);
     uint64_t blocks = (uint64_t)grid_x * grid_y * grid_z, threads = (uint64_t)x * y * z;
     if (!blocks || !threads || threads > 1024 || kernel.shape.shared + dynamic_shared > 48 * 1024) return INVALID_VALUE;
     std::atomic<uint64_t> next{0};

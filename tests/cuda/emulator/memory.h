@@ -12,3 +12,9 @@ bool find(uint64_t at, uint64_t size, Range& found);
 
 // Ends the program unless all these bytes are allocated.
 void check(const char* who, const void* at, size_t bytes);
+
+// With EMULATED_TRACE=1: lists this piece of the GPU's work.
+template <class... Values> void trace(const char* format, Values... values) {
+    static const bool wanted = getenv("EMULATED_TRACE") != nullptr;
+    if (wanted) fprintf(stderr, format, values...);
+}
