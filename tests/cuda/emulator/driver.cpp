@@ -48,9 +48,8 @@ bool compile(const std::string& name, const std::string& library) {
     std::string build = "c++ -std=c++20 -O2 -ffp-contract=off -fPIC -shared -Wno-unused-label -I " + home + " -o " + base +
                         ".so " + base + ".cpp";
     std::string put = "mv " + base + ".so " + library + " && rm " + base + ".cpp";
-    // What is compiled here must not load this library.
-    unsetenv("LD_LIBRARY_PATH");
-    return system((translate + " && " + build + " && " + put).c_str()) == 0;
+    // Python and the compiler must not load this library.
+    return system(("unset LD_LIBRARY_PATH; " + translate + " && " + build + " && " + put).c_str()) == 0;
 }
 
 Kernel* kernel(const std::string& name) {
