@@ -56,7 +56,7 @@ impl Decision {
     /// the gradients' norm is not finite; a norm above `clip` is brought down to it.
     ///
     /// # Errors
-    /// When a tensor is on another device or of another type.
+    /// When a tensor is on another device or of another type, or there are not as many as the decision is for.
     pub fn decide(
         &self,
         gradients: &[Tensor],
@@ -64,6 +64,14 @@ impl Decision {
         images: usize,
         clip: Option<f64>,
     ) -> Result<()> {
+        let tensors = self.squares.elem_count() / PARTS;
+        if gradients.len().max(1) != tensors {
+            return Err(Error::Shape {
+                what: "gradients of a step".into(),
+                expected: format!("{tensors} tensors"),
+                found: format!("{}", gradients.len()),
+            });
+        }
         for gradient in gradients {
             expect_f32("gradient", gradient, gradient.dims())?;
         }

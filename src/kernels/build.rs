@@ -139,6 +139,9 @@ fn homes() -> impl Iterator<Item = PathBuf> {
 /// The toolkit's major version: its libraries' files end in it.
 fn cuda_major() -> Result<u32> {
     let nvcc = nvcc();
+    if nvcc.is_file() {
+        println!("cargo::rerun-if-changed={}", nvcc.display());
+    }
     let fail = |why: String| format!("{} --version: {why}", nvcc.display());
     let output = Command::new(&nvcc).arg("--version").output();
     let output = output.map_err(|why| fail(format!("{why}; set CUDA_HOME to a CUDA toolkit")))?;

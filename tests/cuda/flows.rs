@@ -151,6 +151,7 @@ fn optimizer_of_many_tensors() {
             inverse2: 1.5,
             epsilon: 1e-3,
         };
+        assert!(decision.decide(&gradients[1..], &loss, 4, None).is_err());
         decision.decide(&gradients, &loss, 4, Some(0.7)).unwrap();
         adam_step(step, &decision, &gradients, &moments, &parameters).unwrap();
         let decided = decision.read().unwrap();

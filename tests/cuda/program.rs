@@ -73,6 +73,39 @@ fn inspected(device: &str, set: impl Fn(&mut Command)) -> (bool, String) {
     (output.status.success(), told(&output))
 }
 
+/// Whether a driver is where the system's loader looks for it.
+fn has_driver() -> bool {
+    let known = Command::new("ldconfig").arg("-p").output();
+    known.is_ok_and(|known| String::from_utf8_lossy(&known.stdout).contains("libcuda.so.1"))
+}
+
+#[test]
+fn tf32_reaches_the_products() {
+    if gpu("TF32").is_none() {
+        return;
+    }
+    let score = |more: &[&str]| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let detector = root.join("examples/fabric-detector");
+        let photo = root.join("examples/images/stain.jpg");
+        let args = [
+            "infer",
+            text(&detector),
+            text(&photo),
+            "--json",
+            "--device",
+            "cuda:0",
+        ];
+        let printed = succeed(&[&args[..], more].concat());
+        support::parsed(&printed)["score"].as_f64().unwrap()
+    };
+    let (exact, rounded) = (score(&[]), score(&["--tf32"]));
+    assert!(
+        exact != rounded && (exact - rounded).abs() < 1e-2,
+        "{exact} {rounded}"
+    );
+}
+
 /// Only the emulated GPU (emulator/run) can be told to fail.
 #[test]
 fn a_gpu_that_cannot_be_used_is_named_with_the_way_out() {
@@ -80,12 +113,16 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_way_out() {
         println!("skipped: errors of a GPU (they need the emulated one, tests/cuda/emulator/run)");
         return;
     }
-    let errors = [
-        ("LD_LIBRARY_PATH", "", "libcuda.so.1"),
+    let mut errors = vec![
         ("EMULATED_INIT", "803", "DRIVER_MISMATCH"),
         ("EMULATED_GPUS", "0", "no GPU that CUDA can use"),
         ("EMULATED_CAPABILITY", "75", "CUDA_COMPUTE_CAP=75"),
     ];
+    let hidden = ("LD_LIBRARY_PATH", "", "libcuda.so.1");
+    match has_driver() {
+        true => println!("skipped: a missing driver (this machine has NVIDIA's)"),
+        false => errors.push(hidden),
+    }
     for (variable, value, words) in errors {
         let set = |command: &mut Command| {
             command.env(variable, value);

@@ -32,6 +32,9 @@ struct Parameters {
     values: [u64; MANY],
 }
 
+/// The sizes that adam.h asserts too.
+const _: () = assert!(size_of::<Parameters>() == 2696 && size_of::<AdamStep>() == 24);
+
 // SAFETY: plain numbers and addresses in C's layout, as adam.h declares them.
 unsafe impl DeviceRepr for Gradients {}
 // SAFETY: as above.
@@ -41,7 +44,7 @@ unsafe impl DeviceRepr for AdamStep {}
 
 impl Gradients {
     /// Of at most [`MANY`].
-    fn of(tensors: &[Tensor]) -> Result<Self> {
+    fn of(device: &CudaDevice, tensors: &[Tensor]) -> Result<Self> {
         let mut size = [0; MANY];
         for (size, tensor) in size.iter_mut().zip(tensors) {
             *size = tensor.elem_count() as i32;
@@ -49,7 +52,7 @@ impl Gradients {
         Ok(Self {
             count: tensors.len() as i32,
             size,
-            values: addresses(tensors)?,
+            values: addresses(device, tensors)?,
         })
     }
 
@@ -64,9 +67,9 @@ pub(super) fn sum_squares(
     gradients: &[Tensor],
     squares: &Tensor,
 ) -> Result<()> {
-    let squares = address_of::<f64>(squares)?;
+    let squares = address_of::<f64>(device, squares)?;
     for (index, gradients) in gradients.chunks(MANY).enumerate() {
-        let gradients = Gradients::of(gradients)?;
+        let gradients = Gradients::of(device, gradients)?;
         let part = squares + (index * MANY * PARTS * size_of::<f64>()) as u64;
         launch!(device, Adam::"sum_squares_f32", gradients.grid(), gradients, part);
     }
@@ -99,32 +102,33 @@ pub(super) fn update(
     moments: &[Tensor],
     parameters: &[Tensor],
 ) -> Result<()> {
-    let control = address_of::<f64>(control)?;
+    let control = address_of::<f64>(device, control)?;
     let tensors = gradients.chunks(MANY).zip(moments.chunks(MANY));
     for ((gradients, moments), parameters) in tensors.zip(parameters.chunks(MANY)) {
         let all = Parameters {
-            gradients: Gradients::of(gradients)?,
-            moments: addresses(moments)?,
-            values: addresses(parameters)?,
+            gradients: Gradients::of(device, gradients)?,
+            moments: addresses(device, moments)?,
+            values: addresses(device, parameters)?,
         };
         launch!(device, Adam::"adam_f32", all.gradients.grid(), step, all, control);
     }
     Ok(())
 }
 
-fn addresses(tensors: &[Tensor]) -> Result<[u64; MANY]> {
+fn addresses(device: &CudaDevice, tensors: &[Tensor]) -> Result<[u64; MANY]> {
     let mut all = [0; MANY];
     for (address, tensor) in all.iter_mut().zip(tensors) {
-        *address = address_of::<f32>(tensor)?;
+        *address = address_of::<f32>(device, tensor)?;
     }
     Ok(all)
 }
 
-/// Where the values of a contiguous tensor start; the tensor must outlive the launch.
-fn address_of<T: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<u64> {
+/// Where the values of a contiguous tensor on this device start; the tensor must outlive the launch.
+fn address_of<T: CudaDType + DeviceRepr>(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cuda(storage) = &*storage else {
-        candle_core::bail!("the optimizer's tensors are on different devices");
+    let storage = match &*storage {
+        Storage::Cuda(storage) if storage.device.id() == device.id() => storage,
+        _ => candle_core::bail!("the optimizer's tensors are on different devices"),
     };
     let stream = storage.device.cuda_stream();
     values::<T>(storage, layout, &stream)

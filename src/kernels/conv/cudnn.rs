@@ -24,6 +24,21 @@ use crate::kernels::device::tf32;
 type InputAlgorithm = sys::cudnnConvolutionBwdDataAlgo_t;
 type WeightAlgorithm = sys::cudnnConvolutionBwdFilterAlgo_t;
 
+/// An algorithm may work in so many bytes; cuDNN's choice does not look at the memory.
+const WORKSPACE: usize = 256 << 20;
+
+/// The algorithm and the bytes that it works in: of `other` where `chosen` wants more than [`WORKSPACE`].
+fn fitting<A: Copy>(
+    chosen: A,
+    other: A,
+    bytes: impl Fn(A) -> std::result::Result<usize, CudnnError>,
+) -> std::result::Result<(A, usize), CudnnError> {
+    match bytes(chosen)? {
+        wanted if wanted <= WORKSPACE => Ok((chosen, wanted)),
+        _ => Ok((other, bytes(other)?)),
+    }
+}
+
 /// cuDNN's choice, unless it is the one that sums in no fixed order (cuDNN's reference, its algorithms' notes).
 fn fixed_order_input(chosen: InputAlgorithm) -> InputAlgorithm {
     match chosen {
@@ -112,14 +127,20 @@ impl Plan {
             weight: WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
             workspaces: [0; 3],
         };
-        plan.forward = plan.forward().pick_algorithm()?;
-        plan.input = fixed_order_input(plan.input().pick_algorithm()?);
-        plan.weight = fixed_order_weight(plan.weight().pick_algorithm()?);
-        plan.workspaces = [
-            plan.forward().get_workspace_size(plan.forward)?,
-            plan.input().get_workspace_size(plan.input)?,
-            plan.weight().get_workspace_size(plan.weight)?,
-        ];
+        let forward = plan.forward().pick_algorithm()?;
+        let input = fixed_order_input(plan.input().pick_algorithm()?);
+        let weight = fixed_order_weight(plan.weight().pick_algorithm()?);
+        let forward = fitting(forward, plan.forward, |chosen| {
+            plan.forward().get_workspace_size(chosen)
+        })?;
+        let input = fitting(input, plan.input, |chosen| {
+            plan.input().get_workspace_size(chosen)
+        })?;
+        let weight = fitting(weight, plan.weight, |chosen| {
+            plan.weight().get_workspace_size(chosen)
+        })?;
+        plan.workspaces = [forward.1, input.1, weight.1];
+        (plan.forward, plan.input, plan.weight) = (forward.0, input.0, weight.0);
         Ok(plan)
     }
 

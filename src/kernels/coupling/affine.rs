@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
 use crate::kernels::shape::expect_f32;
+use crate::{Error, Result};
 
 /// Scale and offset of every channel, one behind the other: an op takes no more than three tensors.
 #[derive(Debug, Clone)]
@@ -29,9 +29,14 @@ impl Affine {
     /// Its values `[2 C]`.
     ///
     /// # Errors
-    /// When there are not two for each of `channels`.
+    /// When there are not two for each of `channels`, or they are scattered.
     pub(super) fn values(&self, channels: usize) -> Result<&Tensor> {
         expect_f32("coupling scales and offsets", &self.0, &[2 * channels])?;
-        Ok(&self.0)
+        match self.0.is_contiguous() {
+            true => Ok(&self.0),
+            false => Err(Error::Invalid(
+                "coupling scales and offsets must be contiguous".into(),
+            )),
+        }
     }
 }

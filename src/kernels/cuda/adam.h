@@ -14,7 +14,7 @@ FASTFLOW_FN void sum_squares(const Here& here, int size, const float* values, do
     if (here.thread == 0) partial[here.block] = sum;
 }
 
-// Tensors of one launch: as many as fit into the 4 KB of a kernel's arguments.
+// Tensors of one launch; a kernel's arguments may take 4 KB.
 constexpr int MANY = 96;
 // Blocks of each tensor, and parts of its sum of squares.
 constexpr int PARTS = 64;
@@ -88,6 +88,8 @@ struct Parameters {
     float* moments[MANY];
     float* values[MANY];
 };
+// As src/kernels/adam/cuda.rs has them.
+static_assert(sizeof(Parameters) == 2696 && sizeof(AdamStep) == 24, "the sizes that Rust passes");
 
 // count * PARTS blocks.
 FASTFLOW_FN void adam_of_each(const Here& here, const AdamStep& s, const Parameters& all, const double* control) {

@@ -3,8 +3,10 @@
 //!
 //! candle links them, so the system's loader would refuse a program built with CUDA wherever one is missing. Here are
 //! functions of the names that candle, cudarc and we call; the linker takes them before the libraries' own, which
-//! nothing then needs (`--as-needed`, as Rust links). Each jumps to the library's function, which the first call looks
-//! up. A name that is not listed here still works: its library is then needed at start as before.
+//! nothing then needs (`--as-needed`, as Rust links with its own lld). Each jumps to the library's function, which the
+//! first call looks up. A name that is not listed here still works: its library is then needed at start as before.
+//!
+//! Only functions that answer a status may be listed. They hold for the whole program that this crate is linked into.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -30,7 +32,7 @@ struct Library {
     file: &'static str,
     /// Another that it needs, opened before it, since its folder need not be known to the system's loader.
     needs: Option<&'static Library>,
-    /// What its functions answer where it is missing: its status for "not initialised".
+    /// What its functions answer where it or they are missing: one of its statuses.
     absent: extern "C" fn() -> u32,
     opened: OnceLock<Result<libloading::Library, String>>,
 }
@@ -112,7 +114,14 @@ extern "C" fn target(entry: &'static Entry) -> *mut () {
     let found = library.and_then(|library| {
         // SAFETY: only the address is taken; who calls the function declared it as the library's headers do.
         let symbol = unsafe { library.get::<*mut ()>(entry.name.as_bytes()) };
-        symbol.ok().map(|symbol| *symbol)
+        let lacking = |_| {
+            let name = entry.name.trim_end_matches('\0');
+            tracing::error!(
+                "{} has no {name}: it is too old for this program",
+                entry.library.file
+            );
+        };
+        symbol.map_err(lacking).ok().map(|symbol| *symbol)
     });
     let target = found.unwrap_or(entry.library.absent as *mut ());
     entry.target.store(target, Ordering::Relaxed);
@@ -129,19 +138,19 @@ impl Library {
         self.opened.get_or_init(|| {
             // SAFETY: NVIDIA's libraries; their initialisers ask nothing of us.
             let open = |path: PathBuf| unsafe { libloading::Library::new(path) };
-            let first = match open(self.file.into()) {
-                Ok(library) => return Ok(library),
-                Err(why) => why,
-            };
             let paths = folders().into_iter().map(|folder| folder.join(self.file));
-            let mut found = paths.filter(|path| path.is_file());
-            match found.find_map(|path| open(path).ok()) {
-                Some(library) => Ok(library),
-                // The loader's own words name the file.
-                None => Err(std::error::Error::source(&first)
-                    .unwrap_or(&first)
-                    .to_string()),
+            let found = paths.filter(|path| path.is_file());
+            let mut failure = String::new();
+            for path in [PathBuf::from(self.file)].into_iter().chain(found) {
+                match open(path) {
+                    Ok(library) => return Ok(library),
+                    // The loader's own words name the file; of a file that is there they come last.
+                    Err(why) => {
+                        failure = std::error::Error::source(&why).unwrap_or(&why).to_string();
+                    }
+                }
             }
+            Err(failure)
         })
     }
 }

@@ -27,10 +27,14 @@ struct Found { int algorithm, status; float time; size_t memory; int determinism
 
 size_t workspace(int algorithm) { return 512 * algorithm; }
 
-int heuristics(const Convolution& conv, std::vector<int> algorithms, int asked, int* count, Found* found) {
+struct Algorithm { int number; bool deterministic; };
+
+int heuristics(const Convolution& conv, std::vector<Algorithm> algorithms, int asked, int* count, Found* found) {
     *count = std::min(asked, (int)algorithms.size());
-    for (int i = 0; i < *count; i++)
-        found[i] = {algorithms[i], SUCCESS, 1.0f + i, workspace(algorithms[i]), algorithms[i] != 0, conv.math, {}};
+    for (int i = 0; i < *count; i++) {
+        auto [number, deterministic] = algorithms[i];
+        found[i] = {number, SUCCESS, 1.0f + i, workspace(number), deterministic, conv.math, {}};
+    }
     return SUCCESS;
 }
 
@@ -197,15 +201,15 @@ int cudnnSetConvolutionMathType(Convolution* conv, int math) { return conv->math
 
 int cudnnGetConvolutionForwardAlgorithm_v7(void*, Tensor*, Tensor*, Convolution* conv, Tensor*, int asked, int* count,
                                            Found* found) {
-    return heuristics(*conv, {1, 0}, asked, count, found);
+    return heuristics(*conv, {{1, true}, {0, true}}, asked, count, found);
 }
 int cudnnGetConvolutionBackwardDataAlgorithm_v7(void*, Tensor*, Tensor*, Convolution* conv, Tensor*, int asked, int* count,
                                                 Found* found) {
-    return heuristics(*conv, {0, 4, 1}, asked, count, found);
+    return heuristics(*conv, {{0, false}, {4, true}, {1, true}}, asked, count, found);
 }
 int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void*, Tensor*, Tensor*, Convolution* conv, Tensor*, int asked, int* count,
                                                   Found* found) {
-    return heuristics(*conv, {3, 0, 1}, asked, count, found);
+    return heuristics(*conv, {{3, false}, {0, false}, {1, true}}, asked, count, found);
 }
 int cudnnGetConvolutionForwardWorkspaceSize(void*, Tensor*, Tensor*, Convolution*, Tensor*, int algorithm, size_t* bytes) {
     return *bytes = workspace(algorithm), SUCCESS;

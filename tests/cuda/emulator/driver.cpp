@@ -33,6 +33,7 @@ struct Kernel {
     std::string name;
     Shape shape;
     State (*step)(Thread&, void**, void*, Exchange&);
+    uint64_t launches = 0;
 };
 
 std::string folder() {
@@ -43,13 +44,14 @@ std::string folder() {
 // The translated kernel's library, compiled if it is not there.
 bool compile(const std::string& name, const std::string& library) {
     if (!access(library.c_str(), R_OK)) return true;
-    std::string home = folder(), base = library + "." + std::to_string(getpid());
-    std::string translate = "python3 " + home + "/translate.py " + home + "/ptx " + name + " > " + base + ".cpp";
-    std::string build = "c++ -std=c++20 -O2 -ffp-contract=off -fPIC -shared -Wno-unused-label -I " + home + " -o " + base +
-                        ".so " + base + ".cpp";
-    std::string put = "mv " + base + ".so " + library + " && rm " + base + ".cpp";
+    std::string work = name + "." + std::to_string(getpid());
+    std::string translate = "python3 translate.py ptx " + name + " > " + work + ".cpp";
+    std::string build = "c++ -std=c++20 -O2 -ffp-contract=off -fPIC -shared -Wno-unused-label -o " + work + ".so " + work + ".cpp";
+    std::string put = "mv " + work + ".so kernels/" + name + ".so && rm " + work + ".cpp";
     // Python and the compiler must not load this library.
-    return system(("unset LD_LIBRARY_PATH; " + translate + " && " + build + " && " + put).c_str()) == 0;
+    setenv("EMULATED_WORK", folder().c_str(), 1);
+    std::string all = "unset LD_LIBRARY_PATH; cd \"$EMULATED_WORK\" && " + translate + " && " + build + " && " + put;
+    return system(all.c_str()) == 0;
 }
 
 Kernel* kernel(const std::string& name) {
@@ -133,7 +135,9 @@ class Block {
         for (unsigned thread = first; thread < end; thread++) {
             if (!takes_part[thread - first]) continue;
             unsigned from = (thread - first) ^ exchanges[thread].lane_mask;
-            if (from >= end - first || !takes_part[from]) proto.fail("a shuffle from a lane that is not there");
+            if (exchanges[thread].clamp != 31 || exchanges[thread].members != ~0u) proto.fail("a shuffle of a part of a warp");
+            bool there = from < end - first && takes_part[from];
+            if (!there || exchanges[first + from].place != exchanges[thread].place) proto.fail("a shuffle from a lane that is not there");
             exchanges[thread].value = given[from];
             states[thread] = RUNNABLE;
         }
@@ -156,7 +160,7 @@ bool find(uint64_t at, uint64_t size, Range& found) {
     if (after == allocations.begin()) return false;
     --after;
     found = {after->first, after->first + after->second};
-    return at + size <= found.end;
+    return found.holds(at, size);
 }
 
 void check(const char* who, const void* at, size_t bytes) {
@@ -215,6 +219,7 @@ Answer cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 Answer cuMemAlloc_v2(uint64_t* at, size_t bytes) {
     Busy busy(device);
+    if (bytes == 0) return INVALID_VALUE;
     void* found = allocated + bytes <= memory() ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
     if (!found) return OUT_OF_MEMORY;
     memset(found, 0xff, bytes); // NaN: what reads it before it is written shows
@@ -271,14 +276,13 @@ Answer cuModuleGetFunction(void** function, void*, const char* name) {
 Answer cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned x, unsigned y, unsigned z,
                       unsigned dynamic_shared, void*, void** parameters, void**) {
     Busy busy(device);
-    const Kernel& kernel = *(Kernel*)function;
+    Kernel& kernel = *(Kernel*)function;
     trace("%s: %u x %u x %u blocks of %u x %u x %u threads, %u bytes\n", kernel.name.c_str(), grid_x, grid_y, grid_z, x, y,
           z, dynamic_shared);
     uint64_t blocks = (uint64_t)grid_x * grid_y * grid_z, threads = (uint64_t)x * y * z;
-    if (!blocks || !threads || threads > 1024 || kernel.shape.shared + dynamic_shared > 48 * 1024) return INVALID_VALUE;
+    if (!blocks || !threads || threads > kernel.shape.most_threads || kernel.shape.shared + dynamic_shared > 48 * 1024) return INVALID_VALUE;
     // Now in one order, now in the other: what leans on an order, for want of a barrier, gives different results.
-    static uint64_t launches = 0;
-    bool backwards = (++launches * 0x9e3779b97f4a7c15) >> 63;
+    bool backwards = kernel.launches++ % 2;
     std::atomic<uint64_t> next{0};
     auto work = [&] {
         Block block(kernel, {grid_x, grid_y, grid_z}, {x, y, z}, dynamic_shared, parameters, backwards);

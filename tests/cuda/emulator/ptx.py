@@ -49,6 +49,7 @@ class Kernel:
     shared: Space
     local: Space
     dynamic_shared: set  # names of the memory whose size the launch says
+    most_threads: int
     statements: list
 
 
@@ -74,7 +75,9 @@ def read(text, name):
         for alignment, variable, size in _memory(body, space):
             place.place(variable, alignment, size)
     parameters = [parameter.split()[-1].split("[")[0] for parameter in arguments(head[1])]
-    return Kernel(name, parameters, _registers(body), shared, local, dynamic, _statements(body))
+    bound = re.search(r"\.maxntid (\d+)", head[0])
+    most = int(bound[1]) if bound else 1024
+    return Kernel(name, parameters, _registers(body), shared, local, dynamic, most, _statements(body))
 
 
 def _memory(text, space):

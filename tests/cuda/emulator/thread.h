@@ -14,14 +14,17 @@ enum State { DONE, BARRIER, SHUFFLE, RUNNABLE };
 
 struct Dim { uint32_t x, y, z; };
 
-// What a thread gives to and takes from a shuffle.
-struct Exchange { uint32_t value, lane_mask; };
+// What a thread gives to and takes from a shuffle, and which of the kernel's shuffles it is at.
+struct Exchange { uint32_t value, lane_mask, clamp, members, place; };
 
-// Bytes of a thread's registers and memory and of a block's static shared memory.
-struct Shape { size_t registers, local, shared; };
+// Bytes of a thread's registers and memory and of a block's static shared memory, and how many threads a block may have.
+struct Shape { size_t registers, local, shared, most_threads; };
 
 // Addresses from `start` up to `end`.
-struct Range { uint64_t start, end; };
+struct Range {
+    uint64_t start, end;
+    bool holds(uint64_t at, uint64_t size) const { return at >= start && at <= end && size <= end - at; }
+};
 
 // A thread's place, and its memory.
 struct Thread {
@@ -42,13 +45,13 @@ struct Thread {
     }
     uint8_t* in_global(uint64_t at, uint64_t size) {
         if (at % size) fail("a misaligned access");
-        bool known = at >= last.start && at + size <= last.end;
+        bool known = last.holds(at, size);
         if (!known && !find(at, size, last)) fail("an access outside every allocation");
         return (uint8_t*)at;
     }
     uint8_t* in_shared(uint64_t offset, uint64_t size) const {
         if (offset % size) fail("a misaligned access of shared memory");
-        if (offset + size > shared_size) fail("an access behind the shared memory");
+        if (size > shared_size || offset > shared_size - size) fail("an access behind the shared memory");
         return shared + offset;
     }
 };

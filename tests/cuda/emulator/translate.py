@@ -16,7 +16,7 @@ OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "
 LOGICAL = {"and": "&&", "or": "||", "xor": "!="}
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 # `ltu` and the like hold for NaN too: the opposite comparison fails for it.
-OPPOSITE = {"eq": "!=", "lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
+OPPOSITE = {"lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
 FUNCTIONS = {"sqrt": "std::sqrt({})", "rcp": "1 / {}", "ex2": "std::exp2({})", "abs": "std::fabs({})", "neg": "-{}"}
 INTEGER_FUNCTIONS = {"div": "divide", "rem": "remainder_of", "min": "std::min", "max": "std::max"}
 
@@ -115,7 +115,9 @@ class Translation:
     def op_ret(self, *_):
         return "return DONE;"
 
-    def op_bar(self, *_):
+    def op_bar(self, _, modifiers, operands):
+        if modifiers != ["sync"] or operands != ["0"]:
+            raise ValueError("only barriers of the whole block")
         return self.suspend("BARRIER")
 
     def op_call(self, _, __, operands):
@@ -126,9 +128,11 @@ class Translation:
     def op_shfl(self, _, modifiers, operands):
         if "bfly" not in modifiers:
             raise ValueError("only the butterfly")
-        give = f"X.value = {self.read(operands[1], 'u32')}; X.lane_mask = {self.read(operands[2], 'u32')}; "
-        target = operands[0].partition("|")[0]
-        return give + self.suspend("SHUFFLE") + " " + self.write(target, "u32", "X.value")
+        names = ("value", "lane_mask", "clamp", "members")
+        given = " ".join(f"X.{name} = {self.read(operand, 'u32')};" for name, operand in zip(names, operands[1:]))
+        target, _, valid = operands[0].partition("|")
+        taken = self.write(target, "u32", "X.value") + (self.write(valid, "pred", "true") if valid else "")
+        return f"{given} X.place = {self.suspended + 1}; {self.suspend('SHUFFLE')} {taken}"
 
     def op_mov(self, _, modifiers, operands):
         type_name = modifiers[0]
@@ -193,11 +197,11 @@ class Translation:
     def op_cvt(self, _, modifiers, operands):
         *how, target, source = modifiers
         value = self.read(operands[1], source)
-        if "rzi" in how and target[0] != "f":
+        if how == ["rzi"] and target[0] != "f":
             value = f"to_integer<{C_TYPES[target]}>({value})"
-        elif "rzi" in how:
+        elif how == ["rzi"]:
             value = f"std::trunc({value})"
-        elif "sat" in how:
+        elif how == ["sat"] and target[0] == source[0] == "f":
             value = f"saturate({value})"
         elif not set(how) <= {"rn"}:
             raise ValueError("its rounding")
@@ -211,21 +215,22 @@ class Translation:
             value = f"{values[0]} {LOGICAL[name]} {values[1]}"
         elif type_name[0] == "f":
             value = self.floating(name, modifiers, values)
-        elif name in ("mul", "mad") and modifiers[0] == "wide":
+        elif name == "mul" and modifiers[0] == "wide":
             type_name = f"{type_name[0]}{2 * bits(type_name)}"
-            value = " * ".join(f"({C_TYPES[type_name]}){value}" for value in values[:2])
+            value = " * ".join(f"({C_TYPES[type_name]}){value}" for value in values)
         else:
             value = self.integer(name, modifiers, operands, type_name, values)
         return self.write(target, type_name, value)
 
     @staticmethod
     def floating(name, modifiers, values):
-        if name == "fma":
-            value = f"std::fma({', '.join(values)})"
-            # Rounded down: exact in f64 where the product is.
-            return f"round_down((double){values[0]} * {values[1]} + {values[2]})" if "rm" in modifiers else value
+        if name == "fma" and modifiers == ["rm", "f32"]:
+            # Exact in f64, or nearly so.
+            return f"round_down((double){values[0]} * {values[1]} + {values[2]})"
         if not set(modifiers[:-1]) <= {"rn", "approx", "ftz"}:
             raise ValueError("its rounding")
+        if name == "fma":
+            return f"std::fma({', '.join(values)})"
         if name == "max":
             return f"std::fmax({', '.join(values)})"
         if name == "copysign":
@@ -235,8 +240,8 @@ class Translation:
         return f"{values[0]} {OPERATORS[name]} {values[1]}"
 
     def integer(self, name, modifiers, operands, type_name, values):
-        if name in ("mul", "mad") and modifiers[0] != "lo":
-            raise ValueError("its part of the product")
+        if modifiers[:-1] != (["lo"] if name in ("mul", "mad") else []):
+            raise ValueError("its modifiers")
         # Unsigned, since what overflows wraps.
         unsigned = [self.read(operand, f"u{bits(type_name)}") for operand in operands]
         if name == "mad":
@@ -255,7 +260,7 @@ class Translation:
         lines = "\n".join(self.lines)
         return f"""#include "thread.h"
 struct Registers {{ {registers} int resume; }};
-extern "C" const Shape shape = {{ sizeof(Registers), {kernel.local.size}, {kernel.shared.size} }};
+extern "C" const Shape shape = {{ sizeof(Registers), {kernel.local.size}, {kernel.shared.size}, {kernel.most_threads} }};
 extern "C" State step(Thread& C, void** P, void* state, Exchange& X) {{
 (void)P; (void)X;
 Registers& S = *(Registers*)state;
