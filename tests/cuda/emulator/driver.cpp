@@ -49,8 +49,7 @@ bool compile(const std::string& name, const std::string& library) {
     std::string build = "c++ -std=c++20 -O2 -ffp-contract=off -fPIC -shared -Wno-unused-label -o " + work + ".so " + work + ".cpp";
     std::string put = "mv " + work + ".so kernels/" + name + ".so && rm " + work + ".cpp";
     // Python and the compiler must not load this library.
-    setenv("EMULATED_WORK", folder().c_str(), 1);
-    std::string all = "unset LD_LIBRARY_PATH; cd \"$EMULATED_WORK\" && " + translate + " && " + build + " && " + put;
+    std::string all = "unset LD_LIBRARY_PATH; cd \"${EMULATED_FOLDER:-.}\" && " + translate + " && " + build + " && " + put;
     return system(all.c_str()) == 0;
 }
 
