@@ -21,6 +21,7 @@ use super::geometry::Geometry;
 use crate::Result;
 use crate::kernels::device::tf32;
 
+type ForwardAlgorithm = sys::cudnnConvolutionFwdAlgo_t;
 type InputAlgorithm = sys::cudnnConvolutionBwdDataAlgo_t;
 type WeightAlgorithm = sys::cudnnConvolutionBwdFilterAlgo_t;
 
@@ -78,11 +79,10 @@ struct Plan {
     packed_x: TensorDescriptor<f32>,
     w: FilterDescriptor<f32>,
     y: TensorDescriptor<f32>,
-    forward: sys::cudnnConvolutionFwdAlgo_t,
-    input: InputAlgorithm,
-    weight: WeightAlgorithm,
-    /// Bytes that forward, input gradient and weight gradient work in.
-    workspaces: [usize; 3],
+    /// Algorithms, and the bytes that they work in.
+    forward: (ForwardAlgorithm, usize),
+    input: (InputAlgorithm, usize),
+    weight: (WeightAlgorithm, usize),
 }
 
 thread_local! {
@@ -122,25 +122,25 @@ impl Plan {
             packed_x,
             w,
             y,
-            forward: sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
-            input: InputAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
-            weight: WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
-            workspaces: [0; 3],
+            forward: (
+                ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+                0,
+            ),
+            input: (InputAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, 0),
+            weight: (WeightAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, 0),
         };
-        let forward = plan.forward().pick_algorithm()?;
-        let input = fixed_order_input(plan.input().pick_algorithm()?);
-        let weight = fixed_order_weight(plan.weight().pick_algorithm()?);
-        let forward = fitting(forward, plan.forward, |chosen| {
-            plan.forward().get_workspace_size(chosen)
+        let chosen = plan.forward().pick_algorithm()?;
+        plan.forward = fitting(chosen, plan.forward.0, |algorithm| {
+            plan.forward().get_workspace_size(algorithm)
         })?;
-        let input = fitting(input, plan.input, |chosen| {
-            plan.input().get_workspace_size(chosen)
+        let chosen = fixed_order_input(plan.input().pick_algorithm()?);
+        plan.input = fitting(chosen, plan.input.0, |algorithm| {
+            plan.input().get_workspace_size(algorithm)
         })?;
-        let weight = fitting(weight, plan.weight, |chosen| {
-            plan.weight().get_workspace_size(chosen)
+        let chosen = fixed_order_weight(plan.weight().pick_algorithm()?);
+        plan.weight = fitting(chosen, plan.weight.0, |algorithm| {
+            plan.weight().get_workspace_size(algorithm)
         })?;
-        plan.workspaces = [forward.1, input.1, weight.1];
-        (plan.forward, plan.input, plan.weight) = (forward.0, input.0, weight.0);
         Ok(plan)
     }
 
@@ -212,12 +212,11 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let y = with_view(x, |device, x, layout| {
         with_view(w, |_, w, _| {
             let plan = plan(device, g, image_distance(layout))?;
-            let (mut y, mut workspace) =
-                buffers(device, g.batch * g.out_image(), plan.workspaces[0])?;
+            let (mut y, mut workspace) = buffers(device, g.batch * g.out_image(), plan.forward.1)?;
             // SAFETY: the descriptors are of these very sizes.
             unsafe {
                 plan.forward().launch(
-                    plan.forward,
+                    plan.forward.0,
                     Some(&mut workspace),
                     (1.0, 0.0),
                     &x,
@@ -244,11 +243,11 @@ pub(super) fn input_gradient(g: &Geometry, w: &Tensor, dy: &Tensor) -> Result<Te
         with_view(dy, |_, dy, _| {
             let image = g.in_channels * g.in_plane();
             let plan = plan(device, g, image)?;
-            let (mut dx, mut workspace) = buffers(device, g.batch * image, plan.workspaces[1])?;
+            let (mut dx, mut workspace) = buffers(device, g.batch * image, plan.input.1)?;
             // SAFETY: as above.
             unsafe {
                 plan.input().launch(
-                    plan.input,
+                    plan.input.0,
                     Some(&mut workspace),
                     (1.0, 0.0),
                     &mut dx,
@@ -275,11 +274,11 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         with_view(dy, |_, dy, _| {
             let plan = plan(device, g, image_distance(layout))?;
             let (mut dw, mut workspace) =
-                buffers(device, g.out_channels * g.patch(), plan.workspaces[2])?;
+                buffers(device, g.out_channels * g.patch(), plan.weight.1)?;
             // SAFETY: as above.
             unsafe {
                 plan.weight().launch(
-                    plan.weight,
+                    plan.weight.0,
                     Some(&mut workspace),
                     (1.0, 0.0),
                     &x,
