@@ -246,7 +246,11 @@ impl Trainer {
 
     fn settle(&self, origin: Origin) -> Result<Parts> {
         match origin {
-            Origin::Scratch { backbone, record } => {
+            Origin::Scratch {
+                backbone,
+                mut record,
+            } => {
+                record.taps = backbone.info().chosen_taps();
                 let preprocessing = self
                     .config
                     .preprocessing
@@ -256,7 +260,9 @@ impl Trainer {
                 let shapes = backbone.shapes(preprocessing.height, preprocessing.width)?;
                 let flow_config = match &self.config.flow {
                     Some(config) => config.clone(),
-                    None => FlowConfig::preset(self.config.preset, &record.id, &shapes)?,
+                    None => {
+                        FlowConfig::preset(self.config.preset, backbone.info().family, &shapes)?
+                    }
                 };
                 flow_config.validate(&shapes)?;
                 self.config.scoring.check_scales(shapes.len())?;
