@@ -1,4 +1,5 @@
-//! Features of every backbone against independent references; tests/fixtures/backbones/make.py made them.
+//! Features of every backbone against independent references; make.py and make_taps.py in tests/fixtures/backbones
+//! made them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use candle_fastflow::backbones::{
-    self, Backbone, Weights,
+    self, Backbone, BackboneInfo, Taps, Weights,
     cait::{self, Cait},
     vit::{self, Vit},
 };
@@ -16,9 +17,12 @@ use candle_fastflow::backbones::{
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/backbones");
 
 fn reference(name: &str) -> Vec<f32> {
-    let path = Path::new(FIXTURES).join("features.safetensors");
-    let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-    tensors[name].to_vec1().unwrap()
+    let tensor = ["features", "taps"].into_iter().find_map(|file| {
+        let path = format!("{FIXTURES}/{file}.safetensors");
+        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        tensors.remove(name)
+    });
+    tensor.unwrap().to_vec1().unwrap()
 }
 
 /// The largest difference relative to the reference's largest value.
@@ -70,29 +74,84 @@ fn normalised(height: u32, width: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> T
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
+/// Two images of a formula's values from -1 to 1.
+fn formula_images(name: &str, height: usize, width: usize) -> Tensor {
+    let values = formula::uniform(name, 2 * 3 * height * width);
+    let values: Vec<f32> = values.iter().map(|u| (2.0 * u - 1.0) as f32).collect();
+    Tensor::from_vec(values, (2, 3, height, width), &Device::Cpu).unwrap()
+}
+
+fn taps(text: &str) -> Taps {
+    text.parse().unwrap()
+}
+
 #[test]
 fn resnets_equal_timm() {
-    let values = formula::uniform("input", 2 * 3 * 64 * 48);
-    let values: Vec<f32> = values.iter().map(|u| (2.0 * u - 1.0) as f32).collect();
-    let images = Tensor::from_vec(values, (2, 3, 64, 48), &Device::Cpu).unwrap();
-    for arch in ["resnet18", "wide_resnet50_2"] {
+    let images = formula_images("input", 64, 48);
+    for arch in [
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "wide_resnet50_2",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let weights = formula_weights(arch, dir.path());
         let backbone = backbones::load(arch, Some(&weights), &Device::Cpu).unwrap();
         assert_maps(&*backbone, &images, arch, 1e-4);
+        if !["resnet34", "resnet50"].contains(&arch) {
+            continue;
+        }
+        let other = taps("2,4");
+        let backbone =
+            backbones::load_with(arch, Some(&other), Some(&weights), &Device::Cpu).unwrap();
+        assert_eq!(backbone.info().taps, [2, 4]);
+        assert_maps(&*backbone, &images, &format!("{arch}@2,4"), 1e-4);
     }
+}
+
+#[test]
+fn stages_behind_the_last_tap_are_not_read_and_a_missing_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // this file has no layer4
+    let path = formula_weights("resnet18", dir.path());
+    let load = |text: &str, path: &Path| {
+        backbones::load_with("resnet18", Some(&taps(text)), Some(path), &Device::Cpu)
+    };
+    let error = load("1,4", &path).err().unwrap().to_string();
+    assert!(
+        error.contains("`layer4.0.conv1.weight`") && error.contains("ends before stage 4"),
+        "{error}"
+    );
+    // and with stage 3 taken out too, stage 2 is still to be had, to the same bits
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    tensors.retain(|name, _| !name.starts_with("layer3"));
+    let cut = dir.path().join("cut.safetensors");
+    candle_core::safetensors::save(&tensors, &cut).unwrap();
+    assert!(load("3", &cut).is_err());
+    let images = formula_images("input", 64, 48);
+    let flat = |map: &Tensor| map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let maps = load("2", &cut).unwrap().features(&images).unwrap();
+    let all = load("1,2,3", &path).unwrap().features(&images).unwrap();
+    assert_eq!(maps.len(), 1);
+    assert_eq!(flat(&maps[0]), flat(&all[1]));
 }
 
 #[cfg(feature = "transformers")]
 #[test]
 fn eva_through_candle_transformers_equals_timm() {
-    use candle_fastflow::backbones::eva::Eva;
+    use candle_fastflow::backbones::eva::{Config, Eva};
 
-    let info = backbones::info("eva02_base_patch14_448").unwrap();
-    let build = |weights: &Weights| -> Box<dyn Backbone> {
-        Box::new(Eva::new(info.clone(), 128, 1, weights).unwrap())
+    let config = Config {
+        width: 128,
+        depth: 3,
     };
-    assert_transformer("eva", &[(448, 448)], build);
+    let build = |weights: &Weights, taps: &str| -> Box<dyn Backbone> {
+        let info = tapped("eva02_base_patch14_448", taps);
+        Box::new(Eva::new(info, &config, weights).unwrap())
+    };
+    assert_transformer("eva", &[(448, 448)], |weights| build(weights, "1"));
+    assert_taps("eva@0,1", (448, 448), |weights| build(weights, "0,1"));
 }
 
 /// Checks a transformer at its own input size and at another, whose position embedding is resampled.
@@ -106,9 +165,7 @@ fn assert_transformer(
     let backbone = build(&Weights::open(&path, &Device::Cpu).unwrap());
     for &(height, width) in sizes {
         let name = format!("{name}.{height}x{width}");
-        let values = formula::uniform(&name, 2 * 3 * height * width);
-        let values: Vec<f32> = values.iter().map(|u| (2.0 * u - 1.0) as f32).collect();
-        let images = Tensor::from_vec(values, (2, 3, height, width), &Device::Cpu).unwrap();
+        let images = formula_images(&name, height, width);
         assert_maps(&*backbone, &images, &name, 2e-4);
         let cut = images.narrow(2, 0, height - 1).unwrap();
         let error = backbone.features(&cut).unwrap_err().to_string();
@@ -119,9 +176,31 @@ fn assert_transformer(
     }
 }
 
+/// What `id` is with these taps.
+fn tapped(id: &str, text: &str) -> BackboneInfo {
+    backbones::info_with(id, Some(&taps(text))).unwrap()
+}
+
+/// Checks the maps of a transformer at the taps behind the `@` of the reference's name.
+fn assert_taps(
+    name: &str,
+    (height, width): (usize, usize),
+    build: impl Fn(&Weights) -> Box<dyn Backbone>,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = formula_weights(name.split('@').next().unwrap(), dir.path());
+    let backbone = build(&Weights::open(&path, &Device::Cpu).unwrap());
+    assert_maps(
+        &*backbone,
+        &formula_images("input", height, width),
+        name,
+        2e-4,
+    );
+}
+
 #[test]
 fn vision_transformers_equal_timm() {
-    let info = || backbones::info("deit_tiny_patch16_224").unwrap();
+    let info = |taps: &str| tapped("deit_tiny_patch16_224", taps);
     for (name, patch, grid, distilled, layer_scale) in [
         ("vit", 4, 6, false, false),
         ("vit_distilled", 4, 6, true, false),
@@ -132,30 +211,36 @@ fn vision_transformers_equal_timm() {
             grid,
             width: 32,
             heads: 2,
-            tap: 2,
+            depth: 4,
             distilled,
             layer_scale,
         };
         let own = patch * grid;
         let sizes = [(own, own), (own - patch, own + 2 * patch)];
         assert_transformer(name, &sizes, |weights| {
-            Box::new(Vit::new(info(), &config, weights).unwrap())
+            Box::new(Vit::new(info("2"), &config, weights).unwrap())
+        });
+        assert_taps(&format!("{name}@0,2"), (own, own), |weights| {
+            Box::new(Vit::new(info("0,2"), &config, weights).unwrap())
         });
     }
 }
 
 #[test]
 fn cait_equals_timm() {
-    let info = || backbones::info("cait_xxs24_224").unwrap();
+    let info = |taps: &str| tapped("cait_xxs24_224", taps);
     let config = cait::Config {
         grid: 4,
         width: 48,
         heads: 4,
-        tap: 2,
+        depth: 4,
     };
     let sizes = [(64, 64), (48, 96)];
     assert_transformer("cait", &sizes, |weights| {
-        Box::new(Cait::new(info(), &config, weights).unwrap())
+        Box::new(Cait::new(info("2"), &config, weights).unwrap())
+    });
+    assert_taps("cait@0,2", (64, 64), |weights| {
+        Box::new(Cait::new(info("0,2"), &config, weights).unwrap())
     });
 }
 
@@ -192,11 +277,11 @@ fn the_real_deit_tiny_sees_a_cat() {
         grid: 14,
         width: 192,
         heads: 3,
-        tap: 11,
+        depth: 12,
         distilled: false,
         layer_scale: false,
     };
-    let info = backbones::info("deit_tiny_patch16_224").unwrap();
+    let info = tapped("deit_tiny_patch16_224", "11");
     let weights = Weights::open(&weights, &Device::Cpu).unwrap();
     let tokens = Vit::new(info, &config, &weights)
         .unwrap()
@@ -230,4 +315,32 @@ fn the_wavelet_bank_equals_kymatio_and_scipy() {
     let odd = image.narrow(2, 0, 40).unwrap();
     let error = backbone.features(&odd).unwrap_err().to_string();
     assert!(error.contains("16 divides, found 40x32"), "{error}");
+}
+
+#[test]
+fn a_tap_that_is_not_there_is_named_with_those_that_are() {
+    let load = |id: &str, text: &str| {
+        let loaded = backbones::load_random_with(id, Some(&taps(text)), 0, &Device::Cpu);
+        loaded.err().unwrap().to_string()
+    };
+    let error = load("resnet50", "1,5");
+    assert!(
+        error.contains("`resnet50.tv_in1k` has no tap 5: there are 1 to 4"),
+        "{error}"
+    );
+    let error = load("cait_xxs24_224", "24");
+    assert!(error.contains("0 to 23") && error.contains("20"), "{error}");
+    let error = load("wavelet", "4,8");
+    assert!(error.contains("its taps are 4,8,16"), "{error}");
+    // a network built by hand with fewer blocks than its info was asked for
+    let config = cait::Config {
+        grid: 4,
+        width: 48,
+        heads: 4,
+        depth: 4,
+    };
+    let info = backbones::info("cait_xxs24_224").unwrap();
+    let error = Cait::new(info, &config, &Weights::random(0, &Device::Cpu));
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("no tap 20: there are 0 to 3"), "{error}");
 }

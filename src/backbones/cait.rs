@@ -1,19 +1,67 @@
 //! CaiT (Touvron et al. 2021, "Going deeper with image transformers") with timm's tensor names.
 //!
 //! Talking-heads attention and LayerScale; the class-attention blocks, which come after every patch block,
-//! are never built. The map is the tokens after one block and the final norm.
+//! are never built. Taps are patch blocks, from 0; a map is the tokens after a block and the final norm.
 
 use candle_core::{Device, Tensor};
 
 use super::{
-    Backbone, BackboneInfo, FeatureShape,
-    transformer::{Extras, Sizes, Transformer},
+    Backbone, BackboneInfo, Family, FeatureShape,
+    row::{APACHE, IMAGENET, Network, Row, Source, Tag},
+    taps::Choice,
+    transformer::{self, Extras, Sizes, Transformer},
     weights::Weights,
 };
 use crate::Result;
 
 /// Side of a patch in pixels.
-pub(super) const PATCH: usize = 16;
+const PATCH: usize = 16;
+
+const TAGS: &[Tag] = &[("fb_dist_in1k", APACHE)];
+
+// The tap is the paper's for 48 blocks, and as deep for fewer.
+#[rustfmt::skip] // a table
+pub(super) static ROWS: &[Row] = &[
+    row("cait_xxs24_224", 224, &[20], &cait(192, 224, 24)),
+    row("cait_xxs24_384", 384, &[20], &cait(192, 384, 24)),
+    row("cait_xxs36_224", 224, &[30], &cait(192, 224, 36)),
+    row("cait_xxs36_384", 384, &[30], &cait(192, 384, 36)),
+    row("cait_xs24_384", 384, &[20], &cait(288, 384, 24)),
+    row("cait_s24_224", 224, &[20], &cait(384, 224, 24)),
+    row("cait_s24_384", 384, &[20], &cait(384, 384, 24)),
+    row("cait_s36_384", 384, &[30], &cait(384, 384, 36)),
+    row("cait_m36_384", 384, &[30], &cait(768, 384, 36)),
+    row("cait_m48_448", 448, &[40], &cait(768, 448, 48)),
+];
+
+const fn row(
+    arch: &'static str,
+    size: usize,
+    default_taps: &'static [usize],
+    config: &'static Config,
+) -> Row {
+    Row {
+        arch,
+        family: Family::Vit,
+        size,
+        normalisation: IMAGENET,
+        tags: TAGS,
+        taps: Choice::Among(0..=config.depth - 1),
+        default_taps,
+        network: config,
+        lacks: None,
+    }
+}
+
+/// A CaiT with heads of 48 channels.
+const fn cait(width: usize, input: usize, depth: usize) -> Config {
+    Config {
+        grid: input / PATCH,
+        width,
+        heads: width / 48,
+        depth,
+    }
+}
 
 /// A CaiT's shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +72,38 @@ pub struct Config {
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Index of the block, from 0, whose output is taken; later ones are not read.
-    pub tap: usize,
+    /// Patch blocks; those behind the last tap are not read.
+    pub depth: usize,
 }
 
-/// A CaiT up to its tap.
+impl Config {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            patch: PATCH,
+            grid: self.grid,
+            width: self.width,
+            heads: self.heads,
+            depth: self.depth,
+        }
+    }
+}
+
+impl Network for Config {
+    fn shapes(&self, taps: &[usize], height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+        self.sizes().shapes(taps, height, width)
+    }
+
+    fn describe(&self, taps: &[usize]) -> String {
+        transformer::described(taps)
+    }
+
+    fn build(&self, info: BackboneInfo, source: &Source) -> Result<Box<dyn Backbone>> {
+        let weights = source.weights(&info.id)?;
+        Ok(Box::new(Cait::new(info, self, weights)?))
+    }
+}
+
+/// A CaiT up to its last tap.
 #[derive(Debug)]
 pub struct Cait {
     info: BackboneInfo,
@@ -36,19 +111,12 @@ pub struct Cait {
 }
 
 impl Cait {
-    /// Reads the blocks up to the tap and the final norm.
+    /// Reads the blocks up to the last of `info.taps`, and the final norm.
     ///
     /// # Errors
-    /// When a tensor is missing or misshapen.
+    /// When a tensor is missing or misshapen, or a tap is not one of the blocks.
     pub fn new(info: BackboneInfo, config: &Config, weights: &Weights) -> Result<Self> {
-        let sizes = Sizes {
-            patch: PATCH,
-            grid: config.grid,
-            width: config.width,
-            heads: config.heads,
-            depth: config.tap + 1,
-        };
-        let network = Transformer::new(weights, sizes, &[], Extras::Cait)?;
+        let network = Transformer::new(&info, weights, config.sizes(), &[], Extras::Cait)?;
         Ok(Self { info, network })
     }
 }
@@ -63,10 +131,10 @@ impl Backbone for Cait {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        Ok(vec![self.network.shape(height, width)?])
+        self.network.shapes(height, width)
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        Ok(vec![self.network.map(images)?])
+        self.network.maps(images)
     }
 }

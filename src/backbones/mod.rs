@@ -2,15 +2,19 @@
 //!
 //! [`list`] says what there is, [`load`] opens one from a safetensors file. Ids are timm's `arch.tag`:
 //! any tag of a known architecture loads, a bare architecture means the tag that the project has tested.
+//! Where features leave the network is data too: [`load_with`] takes other [`Taps`] than the default ones.
+//!
+//! A family is one file: its networks, and a table of rows that says what timm calls them, what input and
+//! taps they have and under which licence their weights are. The registry joins the tables.
 
 pub mod cait;
-mod catalogue;
 mod dense;
-#[cfg(feature = "transformers")]
 pub mod eva;
 mod positions;
 mod registry;
 pub mod resnet;
+mod row;
+mod taps;
 mod transformer;
 pub mod vit;
 pub mod wavelet;
@@ -19,23 +23,16 @@ mod weights;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
-pub use registry::{info, list, load, load_random, needs_weights, resolve_id, shapes};
+pub use registry::{
+    all_taps, default_taps, info, info_with, list, load, load_random, load_random_with, load_with,
+    needs_weights, resolve_id, shapes, shapes_with,
+};
+pub use taps::Taps;
 pub use weights::Weights;
 
 use crate::{Error, Result, imaging::Preprocessing};
 
-pub use crate::kernels::FeatureShape;
-
-/// Kinds of backbone that want flows of different shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// Convolutional pyramids with one map a stage.
-    ResNet,
-    /// Vision transformers: one map.
-    Vit,
-    /// The embedded wavelet bank.
-    Wavelet,
-}
+pub use crate::kernels::{Family, FeatureShape};
 
 /// What a backbone is, as data.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,10 +47,24 @@ pub struct BackboneInfo {
     pub preprocessing: Preprocessing,
     /// Where features are taken, in words for a listing.
     pub tap: String,
+    /// The same as numbers, ascending, one map each: see [`Taps`].
+    pub taps: Vec<usize>,
+    /// Where they are taken unless others are asked for.
+    pub default_taps: Vec<usize>,
     /// SPDX id of the weights' licence; `NOASSERTION` for a tag whose licence the project does not know.
     pub licence: &'static str,
     /// The Hub repository with the weights; none when the backbone needs none.
     pub hub_repo: Option<String>,
+}
+
+impl BackboneInfo {
+    /// The taps in force where they are not the default ones: what a record has to keep.
+    pub fn chosen_taps(&self) -> Option<Taps> {
+        if self.taps == self.default_taps {
+            return None;
+        }
+        Taps::new(self.taps.clone()).ok()
+    }
 }
 
 /// A frozen network that turns a batch of images into feature maps.
@@ -64,13 +75,13 @@ pub trait Backbone: Send + Sync {
     /// Where its weights are and its features appear; images must be there too.
     fn device(&self) -> &Device;
 
-    /// Shapes of the maps for an input of `height` x `width` pixels, finest first.
+    /// Shapes of the maps for an input of `height` x `width` pixels, in the order of the taps: finest first.
     ///
     /// # Errors
     /// When the input size does not fit the architecture.
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>>;
 
-    /// Feature maps `[B, C, H, W]`, finest first, of images `[B, 3, H, W]` normalised as
+    /// Feature maps `[B, C, H, W]`, one a tap, finest first, of images `[B, 3, H, W]` normalised as
     /// [`BackboneInfo::preprocessing`] says.
     ///
     /// # Errors

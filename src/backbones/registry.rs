@@ -1,34 +1,57 @@
-//! From an id to a backbone: the one match that builds it.
+//! From an id to a backbone.
 
 use std::path::Path;
 
 use candle_core::Device;
 
 use super::{
-    Backbone, BackboneInfo, Family, FeatureShape,
-    cait::{self, Cait},
-    catalogue::{Network, ROWS, Row, UNKNOWN_LICENCE},
-    resnet::ResNet,
-    transformer::map_shape,
-    vit::{self, Vit},
-    wavelet::{self, Wavelet},
+    Backbone, BackboneInfo, FeatureShape, cait, eva, resnet,
+    row::{Row, Source},
+    taps::Taps,
+    vit, wavelet,
     weights::Weights,
 };
-use crate::{Error, Result, imaging::Preprocessing};
+use crate::{Error, Result};
 
-/// Opens the backbone `id`; `weights` is a safetensors file with timm's tensor names, and may be none only
-/// where [`needs_weights`] says so.
+/// Every family's rows, in the order of a listing.
+static FAMILIES: &[&[Row]] = &[
+    wavelet::ROWS,
+    resnet::ROWS,
+    vit::ROWS,
+    cait::ROWS,
+    eva::ROWS,
+];
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// Opens the backbone `id` with its default taps; `weights` is a safetensors file with timm's tensor names,
+/// and may be none only where [`needs_weights`] says so.
 ///
 /// # Errors
 /// [`Error::Unknown`] for an unknown id, [`Error::Tensor`] or [`Error::Config`] for a file that does not fit.
 pub fn load(id: &str, weights: Option<&Path>, device: &Device) -> Result<Box<dyn Backbone>> {
+    load_with(id, None, weights, device)
+}
+
+/// [`load`] with other taps than the default ones; what lies behind the last is neither built nor read.
+///
+/// # Errors
+/// As [`load`], and [`Error::Invalid`] for taps that the backbone has not.
+pub fn load_with(
+    id: &str,
+    taps: Option<&Taps>,
+    weights: Option<&Path>,
+    device: &Device,
+) -> Result<Box<dyn Backbone>> {
     let (row, tag) = find(id)?;
-    let info = row.info(tag);
-    let weights = match weights {
-        Some(path) => Some(Weights::open(path, device)?),
-        None => None,
-    };
-    row.build(info, weights, device)
+    row.check_built()?;
+    let info = row.info(tag, taps)?;
+    let weights = weights
+        .map(|path| Weights::open(path, device))
+        .transpose()?;
+    row.network.build(info, &Source { weights, device })
 }
 
 /// The backbone `id` with seeded random weights: for measuring speed, never for detecting.
@@ -36,17 +59,41 @@ pub fn load(id: &str, weights: Option<&Path>, device: &Device) -> Result<Box<dyn
 /// # Errors
 /// [`Error::Unknown`] for an unknown id.
 pub fn load_random(id: &str, seed: u64, device: &Device) -> Result<Box<dyn Backbone>> {
-    let (row, tag) = find(id)?;
-    row.build(row.info(tag), Some(Weights::random(seed, device)), device)
+    load_random_with(id, None, seed, device)
 }
 
-/// What the backbone `id` is.
+/// [`load_random`] with other taps than the default ones.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown id, [`Error::Invalid`] for taps that the backbone has not.
+pub fn load_random_with(
+    id: &str,
+    taps: Option<&Taps>,
+    seed: u64,
+    device: &Device,
+) -> Result<Box<dyn Backbone>> {
+    let (row, tag) = find(id)?;
+    row.check_built()?;
+    let weights = Some(Weights::random(seed, device));
+    row.network
+        .build(row.info(tag, taps)?, &Source { weights, device })
+}
+
+/// What the backbone `id` is with its default taps.
 ///
 /// # Errors
 /// [`Error::Unknown`] for an unknown id.
 pub fn info(id: &str) -> Result<BackboneInfo> {
+    info_with(id, None)
+}
+
+/// [`info`] with other taps than the default ones.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown id, [`Error::Invalid`] for taps that the backbone has not.
+pub fn info_with(id: &str, taps: Option<&Taps>) -> Result<BackboneInfo> {
     let (row, tag) = find(id)?;
-    Ok(row.info(tag))
+    row.info(tag, taps)
 }
 
 /// Shapes of the maps of backbone `id` for an input of `height` x `width` pixels, finest first: what
@@ -55,21 +102,48 @@ pub fn info(id: &str) -> Result<BackboneInfo> {
 /// # Errors
 /// [`Error::Unknown`] for an unknown id, and when the input size does not fit the architecture.
 pub fn shapes(id: &str, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-    let (row, tag) = find(id)?;
-    match &row.network {
-        Network::ResNet(config) => Ok(config.shapes(height, width)),
-        Network::Vit(config) => Ok(vec![map_shape(config.patch, config.width, height, width)?]),
-        Network::Cait(config) => Ok(vec![map_shape(cait::PATCH, config.width, height, width)?]),
-        Network::Eva {
-            width: channels, ..
-        } => eva_shapes(&row.info(tag).id, *channels, (height, width)),
-        Network::Wavelet => wavelet::shapes(height, width),
-    }
+    shapes_with(id, None, height, width)
 }
 
-/// Every architecture with its default tag.
+/// [`shapes`] with other taps than the default ones.
+///
+/// # Errors
+/// As [`shapes`], and [`Error::Invalid`] for taps that the backbone has not.
+pub fn shapes_with(
+    id: &str,
+    taps: Option<&Taps>,
+    height: usize,
+    width: usize,
+) -> Result<Vec<FeatureShape>> {
+    let (row, tag) = find(id)?;
+    row.check_built()?;
+    let info = row.info(tag, taps)?;
+    row.network.shapes(&info.taps, height, width)
+}
+
+/// The taps that the backbone `id` has unless others are asked for.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown id.
+pub fn default_taps(id: &str) -> Result<Vec<usize>> {
+    Ok(find(id)?.0.default_taps.to_vec())
+}
+
+/// Every tap that the backbone `id` has. Those of a file may be fewer: its last blocks or stage may be cut off.
+///
+/// # Errors
+/// [`Error::Unknown`] for an unknown id.
+pub fn all_taps(id: &str) -> Result<Vec<usize>> {
+    Ok(find(id)?.0.all_taps())
+}
+
+/// Every architecture that this build can load, with its default tag and taps.
 pub fn list() -> Vec<BackboneInfo> {
-    ROWS.iter().map(|row| row.info(row.default_tag())).collect()
+    let built = rows().filter(|row| row.lacks.is_none());
+    // The default taps are there: the tests ask every row.
+    built
+        .filter_map(|row| row.info(row.default_tag(), None).ok())
+        .collect()
 }
 
 /// The full `arch.tag` of an id that may be an architecture alone.
@@ -85,167 +159,59 @@ pub fn needs_weights(id: &str) -> bool {
     find(id).map_or(true, |(row, _)| !row.tags.is_empty())
 }
 
-impl Row {
-    fn default_tag(&self) -> Option<&'static str> {
-        self.tags.first().map(|(tag, _)| *tag)
-    }
-
-    fn info(&self, tag: Option<&str>) -> BackboneInfo {
-        let id = match tag {
-            Some(tag) => format!("{}.{tag}", self.arch),
-            None => self.arch.to_owned(),
-        };
-        let known = self.tags.iter().find(|(known, _)| Some(*known) == tag);
-        let licence = match (tag, known) {
-            (None, _) => "MIT OR Apache-2.0",
-            (Some(_), Some((_, licence))) => licence,
-            (Some(_), None) => UNKNOWN_LICENCE,
-        };
-        BackboneInfo {
-            hub_repo: tag.map(|_| format!("timm/{id}")),
-            id,
-            arch: self.arch,
-            family: self.network.family(),
-            preprocessing: self.network.preprocessing(self.size),
-            tap: self.network.tap(),
-            licence,
-        }
-    }
-
-    fn build(
-        &self,
-        info: BackboneInfo,
-        weights: Option<Weights>,
-        device: &Device,
-    ) -> Result<Box<dyn Backbone>> {
-        let id = info.id.clone();
-        let weights = move || {
-            weights.ok_or_else(|| {
-                Error::Invalid(format!(
-                    "backbone `{id}` needs its weights: give --backbone-weights FILE (timm/{id}, model.safetensors)"
-                ))
-            })
-        };
-        Ok(match &self.network {
-            Network::ResNet(config) => Box::new(ResNet::new(info, config, &weights()?)?),
-            Network::Vit(config) => Box::new(Vit::new(info, config, &weights()?)?),
-            Network::Cait(config) => Box::new(Cait::new(info, config, &weights()?)?),
-            Network::Eva { width, tap } => eva(info, *width, *tap, &weights()?)?,
-            Network::Wavelet => Box::new(Wavelet::new(info, device)),
-        })
-    }
-}
-
-#[cfg(feature = "transformers")]
-fn eva(
-    info: BackboneInfo,
-    width: usize,
-    tap: usize,
-    weights: &Weights,
-) -> Result<Box<dyn Backbone>> {
-    Ok(Box::new(super::eva::Eva::new(info, width, tap, weights)?))
-}
-
-#[cfg(feature = "transformers")]
-fn eva_shapes(id: &str, channels: usize, input: (usize, usize)) -> Result<Vec<FeatureShape>> {
-    super::eva::shapes(id, channels, input)
-}
-
-#[cfg(not(feature = "transformers"))]
-fn eva(info: BackboneInfo, _: usize, _: usize, _: &Weights) -> Result<Box<dyn Backbone>> {
-    Err(not_built(&info.id))
-}
-
-#[cfg(not(feature = "transformers"))]
-fn eva_shapes(id: &str, _: usize, _: (usize, usize)) -> Result<Vec<FeatureShape>> {
-    Err(not_built(id))
-}
-
-#[cfg(not(feature = "transformers"))]
-fn not_built(id: &str) -> Error {
-    Error::Invalid(format!(
-        "backbone `{id}` is in builds with the feature `transformers` only: cargo install --path . --features transformers"
-    ))
-}
-
-impl Network {
-    fn family(&self) -> Family {
-        match self {
-            Network::ResNet(_) => Family::ResNet,
-            Network::Vit(_) | Network::Cait(_) | Network::Eva { .. } => Family::Vit,
-            Network::Wavelet => Family::Wavelet,
-        }
-    }
-
-    fn preprocessing(&self, size: usize) -> Preprocessing {
-        let imagenet = Preprocessing::imagenet(size);
-        match self {
-            Network::Wavelet => Preprocessing {
-                mean: [0.0; 3],
-                std: [1.0; 3],
-                ..imagenet
-            },
-            _ => imagenet,
-        }
-    }
-
-    fn tap(&self) -> String {
-        match self {
-            Network::ResNet(_) => "stages 1-3".into(),
-            Network::Vit(vit::Config { tap, .. }) | Network::Cait(cait::Config { tap, .. }) => {
-                format!("block {tap} (from 0), final norm")
-            }
-            Network::Eva { tap, .. } => format!("block {tap} (from 0)"),
-            Network::Wavelet => "strides 4, 8, 16".into(),
-        }
-    }
-}
-
 /// The row and the tag that `id` means.
 fn find(id: &str) -> Result<(&'static Row, Option<&str>)> {
     let (arch, tag) = match id.split_once('.') {
         Some((arch, tag)) => (arch, Some(tag)),
         None => (id, None),
     };
-    let row = ROWS.iter().find(|row| row.arch == arch);
+    let row = rows().find(|row| row.arch == arch);
     match (row, tag) {
         (Some(row), None) => Ok((row, row.default_tag())),
         (Some(row), Some(tag)) if !row.tags.is_empty() && !tag.is_empty() => Ok((row, Some(tag))),
         _ => Err(Error::Unknown {
             kind: "backbone",
             name: id.to_owned(),
-            hint: nearest(arch),
+            hint: hint(arch, cfg!(feature = "hub")),
         }),
     }
 }
 
-/// The known architectures most like `arch`, as a hint.
-fn nearest(arch: &str) -> String {
-    let mut known: Vec<_> = ROWS
-        .iter()
-        .map(|row| (strsim::jaro_winkler(row.arch, arch), row.arch))
+/// The known architectures most like `arch`, and where to see all: the verb `list` where this build has it.
+fn hint(arch: &str, has_list: bool) -> String {
+    let mut known: Vec<_> = rows()
+        .filter(|row| row.lacks.is_none())
+        .map(|row| row.arch)
         .collect();
-    known.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let names: Vec<_> = known.iter().take(3).map(|(_, arch)| *arch).collect();
-    format!(
-        "nearest known: {}; `fastflow list --backbones` shows all",
-        names.join(", ")
-    )
+    let all = if has_list {
+        "`fastflow list --backbones` shows all".to_owned()
+    } else {
+        format!("all are {}", known.join(", "))
+    };
+    // Stable: equals stay in the order of the listing.
+    known.sort_by(|a, b| strsim::jaro_winkler(b, arch).total_cmp(&strsim::jaro_winkler(a, arch)));
+    known.truncate(3);
+    format!("nearest known: {}; {all}", known.join(", "))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::backbones::row::UNKNOWN_LICENCE;
 
     #[test]
     fn a_bare_architecture_means_the_default_tag() {
-        assert_eq!(resolve_id("resnet18").unwrap(), "resnet18.tv_in1k");
-        assert_eq!(
-            resolve_id("wide_resnet50_2").unwrap(),
-            "wide_resnet50_2.racm_in1k"
-        );
-        assert_eq!(resolve_id("wavelet").unwrap(), "wavelet");
+        for (arch, id) in [
+            ("resnet18", "resnet18.tv_in1k"),
+            ("resnet34", "resnet34.tv_in1k"),
+            ("resnet50", "resnet50.tv_in1k"),
+            ("resnet101", "resnet101.tv_in1k"),
+            ("wide_resnet50_2", "wide_resnet50_2.racm_in1k"),
+            ("wavelet", "wavelet"),
+        ] {
+            assert_eq!(resolve_id(arch).unwrap(), id);
+        }
     }
 
     #[test]
@@ -276,31 +242,73 @@ mod tests {
     }
 
     #[test]
+    fn the_verb_list_is_advised_only_where_it_is() {
+        let with = hint("wide_resnet50", true);
+        assert!(with.contains("`fastflow list --backbones`"), "{with}");
+        let without = hint("wide_resnet50", false);
+        assert!(!without.contains("fastflow list"), "{without}");
+        for info in list() {
+            assert!(without.contains(info.arch), "{without}");
+        }
+        let error = info("wide_resnet50").unwrap_err().to_string();
+        assert_eq!(error.contains("fastflow list"), cfg!(feature = "hub"));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_known_but_neither_listed_nor_suggested() {
+        let eva = "eva02_base_patch14_448";
+        let built = cfg!(feature = "transformers");
+        assert_eq!(list().iter().any(|info| info.arch == eva), built);
+        assert_eq!(hint("eva02", false).contains(eva), built);
+        assert_eq!(info(eva).unwrap().licence, "MIT");
+        if !built {
+            let error = load_random(eva, 0, &Device::Cpu).err().unwrap().to_string();
+            assert!(error.contains("feature `transformers`"), "{error}");
+            assert!(shapes(eva, 448, 448).is_err());
+        }
+    }
+
+    #[test]
     fn the_registry_is_consistent() {
-        let all = list();
-        for info in &all {
+        let listed = list().len();
+        assert_eq!(listed, rows().filter(|row| row.lacks.is_none()).count());
+        for row in rows() {
+            let info = row.info(row.default_tag(), None).unwrap();
             assert_eq!(resolve_id(&info.id).unwrap(), info.id);
             assert_eq!(needs_weights(&info.id), info.hub_repo.is_some());
+            assert_eq!(rows().filter(|other| other.arch == info.arch).count(), 1);
+            assert_eq!((&info.taps, info.chosen_taps()), (&info.default_taps, None));
+            assert_eq!(info.taps, default_taps(&info.id).unwrap());
+            let all = Taps::new(all_taps(row.arch).unwrap()).unwrap();
             assert_eq!(
-                all.iter().filter(|other| other.arch == info.arch).count(),
-                1
+                info_with(row.arch, Some(&all)).unwrap().taps,
+                all.as_slice()
             );
+            let none = "999".parse().unwrap();
+            let error = info_with(row.arch, Some(&none)).unwrap_err().to_string();
+            assert!(error.contains("999") && !error.contains('\n'), "{error}");
         }
     }
 
     #[test]
     fn shapes_need_no_weights() {
-        for (id, side) in [
-            ("wavelet", 64),
-            ("resnet18", 100),
-            ("wide_resnet50_2", 64),
-            ("deit_tiny_patch16_224", 64),
-            ("vit_small_patch14_dinov2", 56),
-            ("cait_xxs24_224", 64),
+        for (id, taps, side) in [
+            ("wavelet", None, 64),
+            ("resnet18", None, 100),
+            ("resnet18", Some("2,4"), 100),
+            ("resnet50", Some("1"), 64),
+            ("wide_resnet50_2", None, 64),
+            ("deit_tiny_patch16_224", None, 64),
+            ("deit_tiny_patch16_224", Some("0,2"), 64),
+            ("vit_small_patch14_dinov2", None, 56),
+            ("cait_xxs24_224", None, 64),
         ] {
-            let backbone = load_random(id, 0, &Device::Cpu).unwrap();
-            let found = shapes(id, side, 2 * side).unwrap();
+            let taps = taps.map(|taps| taps.parse::<Taps>().unwrap());
+            let backbone = load_random_with(id, taps.as_ref(), 0, &Device::Cpu).unwrap();
+            let found = shapes_with(id, taps.as_ref(), side, 2 * side).unwrap();
             assert_eq!(found, backbone.shapes(side, 2 * side).unwrap(), "{id}");
+            assert_eq!(found.len(), backbone.info().taps.len(), "{id}");
+            assert_eq!(backbone.info().chosen_taps(), taps, "{id}");
         }
         assert!(shapes("wavelet", 65, 64).is_err() && shapes("cait_m48_448", 100, 96).is_err());
     }

@@ -1,11 +1,16 @@
-//! ResNets (He et al. 2015; wide: Zagoruyko and Komodakis 2016) with timm's tensor names, stages 1 to 3.
+//! ResNets (He et al. 2015; wide: Zagoruyko and Komodakis 2016) with timm's tensor names.
 //!
-//! Batch norm is folded into the convolutions at load; the fourth stage and the classifier are neither
-//! built nor read.
+//! Taps are stages, 1 to 4. Batch norm is folded into the convolutions at load; stages behind the last tap
+//! and the classifier are neither built nor read.
 
 use candle_core::{Device, Tensor};
 
-use super::{Backbone, BackboneInfo, FeatureShape, check_images, weights::Weights};
+use super::{
+    Backbone, BackboneInfo, Family, FeatureShape, check_images,
+    row::{APACHE, BSD, IMAGENET, NON_COMMERCIAL, Network, Row, Source, Tag},
+    taps::{self, Choice},
+    weights::Weights,
+};
 use crate::{
     Result,
     kernels::conv::{PreparedConv, max_pool_3x3_s2_p1},
@@ -14,7 +19,47 @@ use crate::{
 /// `eps` of every batch norm.
 const EPS: f32 = 1e-5;
 /// Channels inside the blocks of each stage before widening.
-const PLANES: [usize; 3] = [64, 128, 256];
+const PLANES: [usize; STAGES] = [64, 128, 256, 512];
+const STAGES: usize = 4;
+
+const RESNET18: &[Tag] = &[
+    ("tv_in1k", BSD),
+    ("a1_in1k", APACHE),
+    ("a2_in1k", APACHE),
+    ("a3_in1k", APACHE),
+    ("gluon_in1k", APACHE),
+    ("fb_ssl_yfcc100m_ft_in1k", NON_COMMERCIAL),
+    ("fb_swsl_ig1b_ft_in1k", NON_COMMERCIAL),
+];
+const RESNET: &[Tag] = &[("tv_in1k", BSD), ("a1_in1k", APACHE)];
+const WIDE: &[Tag] = &[("racm_in1k", APACHE), ("tv_in1k", BSD), ("tv2_in1k", BSD)];
+
+#[rustfmt::skip] // a table
+pub(super) static ROWS: &[Row] = &[
+    row("resnet18", RESNET18, &Config { block: BlockKind::Basic, layers: [2, 2, 2, 2], base_width: 64 }),
+    row("resnet34", RESNET, &Config { block: BlockKind::Basic, layers: [3, 4, 6, 3], base_width: 64 }),
+    row("resnet50", RESNET, &Config { block: BlockKind::Bottleneck, layers: [3, 4, 6, 3], base_width: 64 }),
+    row("resnet101", RESNET, &Config { block: BlockKind::Bottleneck, layers: [3, 4, 23, 3], base_width: 64 }),
+    row("wide_resnet50_2", WIDE, &Config { block: BlockKind::Bottleneck, layers: [3, 4, 6, 3], base_width: 128 }),
+];
+
+/// A ResNet at 256 pixels, tapped as in the paper.
+const fn row(arch: &'static str, tags: &'static [Tag], config: &'static Config) -> Row {
+    Row {
+        arch,
+        family: match config.block {
+            BlockKind::Basic => Family::BasicResNet,
+            BlockKind::Bottleneck => Family::BottleneckResNet,
+        },
+        size: 256,
+        normalisation: IMAGENET,
+        tags,
+        taps: Choice::Among(1..=STAGES),
+        default_taps: &[1, 2, 3],
+        network: config,
+        lacks: None,
+    }
+}
 
 /// Which residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,33 +75,71 @@ pub enum BlockKind {
 pub struct Config {
     /// Residual block.
     pub block: BlockKind,
-    /// Blocks in stages 1, 2 and 3.
-    pub layers: [usize; 3],
+    /// Blocks of each stage.
+    pub layers: [usize; STAGES],
     /// Inner width of a bottleneck for 64 planes (64, or 128 in the wide network).
     pub base_width: usize,
 }
 
 impl Config {
-    /// Shapes of the maps of an input of `height` x `width` pixels.
-    pub(super) fn shapes(&self, height: usize, width: usize) -> Vec<FeatureShape> {
-        (0..3)
-            .map(|stage| FeatureShape {
-                channels: self.out_channels(stage),
-                height: height.div_ceil(4 << stage),
-                width: width.div_ceil(4 << stage),
-            })
-            .collect()
-    }
-
+    /// Channels that stage `stage` (from 0) gives.
     fn out_channels(&self, stage: usize) -> usize {
         match self.block {
             BlockKind::Basic => PLANES[stage],
             BlockKind::Bottleneck => 4 * PLANES[stage],
         }
     }
+
+    /// Reads stage `stage` (from 0), whose input has `channels`.
+    fn load_stage(
+        &self,
+        stage: usize,
+        mut channels: usize,
+        weights: &Weights,
+    ) -> Result<Vec<Block>> {
+        let weights = weights.pp(format!("layer{}", stage + 1));
+        let first = "0.conv1.weight";
+        if stage > 0 && !weights.contains(first) {
+            return Err(weights.missing(
+                first,
+                format!(
+                    "missing: this file ends before stage {0}; take taps below {0}, or a file with `layer{0}`",
+                    stage + 1
+                ),
+            ));
+        }
+        (0..self.layers[stage])
+            .map(|index| {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let block = Block::load(&weights.pp(index), self, stage, channels, stride)?;
+                channels = self.out_channels(stage);
+                Ok(block)
+            })
+            .collect()
+    }
 }
 
-/// Stem and three stages.
+impl Network for Config {
+    fn shapes(&self, taps: &[usize], height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+        let shape = |&tap: &usize| FeatureShape {
+            channels: self.out_channels(tap - 1),
+            height: height.div_ceil(2 << tap),
+            width: width.div_ceil(2 << tap),
+        };
+        Ok(taps.iter().map(shape).collect())
+    }
+
+    fn describe(&self, taps: &[usize]) -> String {
+        taps::described("stage", taps)
+    }
+
+    fn build(&self, info: BackboneInfo, source: &Source) -> Result<Box<dyn Backbone>> {
+        let weights = source.weights(&info.id)?;
+        Ok(Box::new(ResNet::new(info, self, weights)?))
+    }
+}
+
+/// Stem and the stages up to the last tap.
 #[derive(Debug)]
 pub struct ResNet {
     info: BackboneInfo,
@@ -66,25 +149,18 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Reads the stem and stages 1 to 3.
+    /// Reads the stem and the stages up to the last of `info.taps`.
     ///
     /// # Errors
-    /// When a tensor is missing or misshapen.
+    /// When a tensor is missing or misshapen, or a tap is not one of stages 1 to 4.
     pub fn new(info: BackboneInfo, config: &Config, weights: &Weights) -> Result<Self> {
+        let depth = taps::last(&info, 1..=STAGES)?;
         let stem = load_conv(weights, ("conv1", "bn1"), [64, 3, 7, 7], 2)?;
-        let mut stages = Vec::with_capacity(3);
+        let mut stages = Vec::with_capacity(depth);
         let mut channels = 64;
-        for stage in 0..3 {
-            let weights = weights.pp(format!("layer{}", stage + 1));
-            let blocks = (0..config.layers[stage])
-                .map(|index| {
-                    let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                    let block = Block::load(&weights.pp(index), config, stage, channels, stride)?;
-                    channels = config.out_channels(stage);
-                    Ok(block)
-                })
-                .collect::<Result<_>>()?;
-            stages.push(blocks);
+        for stage in 0..depth {
+            stages.push(config.load_stage(stage, channels, weights)?);
+            channels = config.out_channels(stage);
         }
         Ok(Self {
             info,
@@ -105,19 +181,21 @@ impl Backbone for ResNet {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        Ok(self.config.shapes(height, width))
+        self.config.shapes(&self.info.taps, height, width)
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         check_images(images)?;
         let mut x = self.stem.forward(images, None, true)?;
         x = max_pool_3x3_s2_p1(&x)?;
-        let mut maps = Vec::with_capacity(3);
-        for stage in &self.stages {
-            for block in stage {
+        let mut maps = Vec::with_capacity(self.info.taps.len());
+        for (stage, blocks) in (1..).zip(&self.stages) {
+            for block in blocks {
                 x = block.forward(&x)?;
             }
-            maps.push(x.clone());
+            if self.info.taps.contains(&stage) {
+                maps.push(x.clone());
+            }
         }
         Ok(maps)
     }

@@ -1,13 +1,15 @@
 //! What the vision transformers share: patches to tokens, pre-norm blocks, tokens to a map.
 //!
 //! At load, the norms' scale and shift are folded into the linear layer behind them and LayerScale into
-//! the linear layer before it. Blocks after the tap are neither built nor read.
+//! the linear layer before it. Blocks behind the last tap are neither built nor read.
 
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use super::{FeatureShape, check_images, dense::Draft, positions, weights::Weights};
+use super::{
+    BackboneInfo, FeatureShape, check_images, dense::Draft, positions, taps, weights::Weights,
+};
 use crate::{
     Error, Result,
     kernels::{
@@ -28,8 +30,26 @@ pub(super) struct Sizes {
     pub(super) grid: usize,
     pub(super) width: usize,
     pub(super) heads: usize,
-    /// Blocks to run.
+    /// Blocks that the whole network has.
     pub(super) depth: usize,
+}
+
+impl Sizes {
+    /// Shapes of the maps, one a tap.
+    pub(super) fn shapes(
+        &self,
+        taps: &[usize],
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<FeatureShape>> {
+        let shape = map_shape(self.patch, self.width, height, width)?;
+        Ok(vec![shape; taps.len()])
+    }
+}
+
+/// Taps in words for a listing.
+pub(super) fn described(taps: &[usize]) -> String {
+    format!("{} (from 0), final norm", taps::described("block", taps))
 }
 
 /// Where a block's extras are in the weight file.
@@ -50,7 +70,10 @@ pub(super) struct Transformer {
     /// `[1, P, D]`: class and other tokens before the patches, with their positions added.
     prefix: Option<Tensor>,
     positions: Positions,
+    /// Those up to the last tap.
     blocks: Vec<Block>,
+    /// Indices of blocks, ascending.
+    taps: Vec<usize>,
     norm: (Tensor, Tensor),
 }
 
@@ -62,12 +85,7 @@ struct Positions {
 }
 
 /// The shape of a map of `channels` for an image of `height` x `width` pixels.
-pub(super) fn map_shape(
-    patch: usize,
-    channels: usize,
-    height: usize,
-    width: usize,
-) -> Result<FeatureShape> {
+fn map_shape(patch: usize, channels: usize, height: usize, width: usize) -> Result<FeatureShape> {
     let fits = |side: usize| side > 0 && side.is_multiple_of(patch);
     if !fits(height) || !fits(width) {
         return Err(Error::Shape {
@@ -84,8 +102,10 @@ pub(super) fn map_shape(
 }
 
 impl Transformer {
-    /// Reads the network; `prefix` names the tokens before the patches, in the order of their positions.
+    /// Reads the network up to the last of the info's taps; `prefix` names the tokens before the patches, in
+    /// the order of their positions.
     pub(super) fn new(
+        info: &BackboneInfo,
         weights: &Weights,
         sizes: Sizes,
         prefix: &[&str],
@@ -94,6 +114,7 @@ impl Transformer {
         let Sizes {
             width, grid, patch, ..
         } = sizes;
+        let last = taps::last(info, 0..=sizes.depth.saturating_sub(1))?;
         let patches = weights.pp("patch_embed.proj");
         let embedding = Draft::read(&patches, &[width, 3, patch, patch])?;
         let positions = weights.tensor("pos_embed", &[1, prefix.len() + grid * grid, width])?;
@@ -110,7 +131,7 @@ impl Transformer {
         };
         let trained = positions.narrow(1, prefix.len(), grid * grid)?;
         let trained = trained.contiguous()?;
-        let blocks = (0..sizes.depth)
+        let blocks = (0..=last)
             .map(|index| Block::load(&weights.pp("blocks").pp(index), sizes, extras))
             .collect::<Result<_>>()?;
         let norm = weights.pp("norm");
@@ -123,6 +144,7 @@ impl Transformer {
                 trained,
             },
             blocks,
+            taps: info.taps.clone(),
             norm: (
                 norm.tensor("weight", &[width])?,
                 norm.tensor("bias", &[width])?,
@@ -135,15 +157,15 @@ impl Transformer {
         self.positions.trained.device()
     }
 
-    /// The map's shape for an image of `height` x `width` pixels.
-    pub(super) fn shape(&self, height: usize, width: usize) -> Result<FeatureShape> {
-        map_shape(self.sizes.patch, self.sizes.width, height, width)
+    /// Shapes of the maps for an image of `height` x `width` pixels, one a tap.
+    pub(super) fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+        self.sizes.shapes(&self.taps, height, width)
     }
 
-    /// All tokens `[B, P + N, D]` after the blocks and the final norm.
-    pub(super) fn tokens(&self, images: &Tensor) -> Result<Tensor> {
+    /// All tokens `[B, P + N, D]` after each tap and the final norm.
+    pub(super) fn tokens(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let (batch, height, width) = check_images(images)?;
-        let shape = self.shape(height, width)?;
+        let shape = map_shape(self.sizes.patch, self.sizes.width, height, width)?;
         let grid = (shape.height, shape.width);
         let patches = unfold(images, self.sizes.patch)?;
         let positions = self.positions.at(self.sizes.grid, grid)?;
@@ -155,22 +177,29 @@ impl Transformer {
             let prefix = prefix.broadcast_as((batch, prefix.dim(1)?, self.sizes.width))?;
             x = Tensor::cat(&[&prefix.contiguous()?, &x], 1)?;
         }
-        for block in &self.blocks {
+        let mut tapped = Vec::with_capacity(self.taps.len());
+        for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
+            if self.taps.contains(&index) {
+                let normed = normalised(&x)?.broadcast_mul(&self.norm.0)?;
+                tapped.push(normed.broadcast_add(&self.norm.1)?);
+            }
         }
-        let normed = normalised(&x)?.broadcast_mul(&self.norm.0)?;
-        Ok(normed.broadcast_add(&self.norm.1)?)
+        Ok(tapped)
     }
 
-    /// The patches' tokens as a map `[B, D, H, W]`.
-    pub(super) fn map(&self, images: &Tensor) -> Result<Tensor> {
+    /// The patches' tokens after each tap as maps `[B, D, H, W]`.
+    pub(super) fn maps(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let (batch, _, height, width) = images.dims4()?;
         let tokens = self.tokens(images)?;
-        let shape = self.shape(height, width)?;
+        let shape = map_shape(self.sizes.patch, self.sizes.width, height, width)?;
         let count = shape.height * shape.width;
-        let patches = tokens.narrow(1, tokens.dim(1)? - count, count)?;
-        let map = patches.transpose(1, 2)?.contiguous()?;
-        Ok(map.reshape((batch, shape.channels, shape.height, shape.width))?)
+        let map = |tokens: &Tensor| {
+            let patches = tokens.narrow(1, tokens.dim(1)? - count, count)?;
+            let map = patches.transpose(1, 2)?.contiguous()?;
+            Ok(map.reshape((batch, shape.channels, shape.height, shape.width))?)
+        };
+        tokens.iter().map(map).collect()
     }
 }
 

@@ -116,6 +116,19 @@ impl Weights {
         )?)
     }
 
+    /// The error for a tensor that the file lacks, with what to do.
+    pub(super) fn missing(&self, name: &str, reason: impl Into<String>) -> Error {
+        let path = match &*self.source {
+            Source::File(file) => file.path.clone(),
+            Source::Random { .. } => PathBuf::new(),
+        };
+        Error::Tensor {
+            path,
+            tensor: self.full_name(name),
+            reason: reason.into(),
+        }
+    }
+
     fn full_name(&self, name: impl Display) -> String {
         if self.prefix.is_empty() {
             name.to_string()

@@ -72,7 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let (backbone, weights) = backbone(&args, &device)?;
     let input = backbone.info().preprocessing.clone();
     let shapes = backbone.shapes(input.height, input.width)?;
-    let config = FlowConfig::preset(args.preset.into(), &backbone.info().id, &shapes)?;
+    let config = FlowConfig::preset(args.preset.into(), backbone.info().family, &shapes)?;
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
     let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use candle_core::Device;
 use candle_fastflow::{
     Error,
-    backbones::{self, Backbone},
+    backbones::{self, Backbone, Taps},
     detector::{BackboneRecord, Detector, LoadOptions},
     hub,
     kernels::device::{DeviceChoice, set_tf32},
@@ -87,19 +87,32 @@ pub fn load_detector(
     })?)
 }
 
-/// Opens a backbone by its id, weights from `weights`, this machine or the Hub.
+/// Opens a backbone by its id with its default taps, weights from `weights`, this machine or the Hub.
 pub fn open_backbone(
     id: &str,
     weights: Option<&Path>,
     device: &Device,
 ) -> anyhow::Result<(Box<dyn Backbone>, BackboneRecord)> {
-    let id = backbones::resolve_id(id)?;
+    open_backbone_with(id, None, weights, device)
+}
+
+/// [`open_backbone`] with other taps than the default ones; the record keeps them.
+pub fn open_backbone_with(
+    id: &str,
+    taps: Option<&Taps>,
+    weights: Option<&Path>,
+    device: &Device,
+) -> anyhow::Result<(Box<dyn Backbone>, BackboneRecord)> {
+    // Before anything is downloaded for it.
+    let id = backbones::info_with(id, taps)?.id;
     let transfer = Transfer::new(false);
     let found = hub::find_backbone(&id, weights, &|event| transfer.show(event));
-    let (path, record) = found.with_context(|| {
+    let (path, mut record) = found.with_context(|| {
         format!("backbone {id} needs weights (--backbone-weights FILE gives them, --backbone wavelet needs none)")
     })?;
-    Ok((backbones::load(&id, path.as_deref(), device)?, record))
+    let backbone = backbones::load_with(&id, taps, path.as_deref(), device)?;
+    record.taps = backbone.info().chosen_taps();
+    Ok((backbone, record))
 }
 
 /// An empty table with lines around it and below its header.

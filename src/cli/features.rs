@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candle_fastflow::{detector::write_tensors, imaging};
+use candle_fastflow::{backbones::Taps, detector::write_tensors, imaging};
 
 use super::{Outcome, common};
 
@@ -20,6 +20,10 @@ pub struct Args {
     /// The backbone's weights
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
+    /// Where to take features, one map each: stages of a ResNet (from 1) or blocks of a transformer (from 0), as 2,3;
+    /// by default the backbone's own places
+    #[arg(long, value_name = "LIST")]
+    taps: Option<Taps>,
     /// Where to write tensors `input` (the preprocessed batch), `map.0`, `map.1`, ...
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -32,8 +36,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let (backbone, _) =
-        common::open_backbone(&args.backbone, args.backbone_weights.as_deref(), &device)?;
+    let (backbone, _) = common::open_backbone_with(
+        &args.backbone,
+        args.taps.as_ref(),
+        args.backbone_weights.as_deref(),
+        &device,
+    )?;
     let image = imaging::decode(&args.image)?;
     let input = backbone.info().preprocessing.to_tensor(&image, &device)?;
     let mut tensors = BTreeMap::new();

@@ -349,7 +349,7 @@ fn origin(
         .unwrap_or(&backbone.info().preprocessing);
     input.validate(Path::new("--size"))?;
     let shapes = backbone.shapes(input.height, input.width)?;
-    let preset = FlowConfig::preset(config.preset, &record.id, &shapes)?;
+    let preset = FlowConfig::preset(config.preset, backbone.info().family, &shapes)?;
     config.scoring = scoring(
         args,
         TrainConfig::preset_scoring(config.preset, input, shapes.len()),

@@ -92,7 +92,8 @@ fn load_backbone(
             path.display()
         );
     }
-    backbones::load(id, path.as_deref(), &options.device)
+    let taps = config.backbone.taps.as_ref();
+    backbones::load_with(id, taps, path.as_deref(), &options.device)
 }
 
 fn load_estimator(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{TrainingRecord, schema};
 use crate::{
     Error, Result,
+    backbones::{self, Taps},
     estimators::{EstimatorConfig, MapStatistics, ScaleStatistics, Scoring},
     imaging::Preprocessing,
     kernels::FeatureShape,
@@ -73,6 +74,9 @@ pub struct BackboneRecord {
     /// SHA-256 of the weights file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sha256: Option<String>,
+    /// Where features leave it; none for its default taps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taps: Option<Taps>,
 }
 
 impl BackboneRecord {
@@ -83,6 +87,7 @@ impl BackboneRecord {
             repo: None,
             revision: None,
             sha256: None,
+            taps: None,
         }
     }
 }
@@ -169,6 +174,7 @@ impl DetectorConfig {
                 self.backbone.id.escape_debug()
             ));
         }
+        self.validate_taps()?;
         self.validate_words()?;
         self.preprocessing.validate(path)?;
         self.estimator.validate(&self.feature_shapes)?;
@@ -178,6 +184,15 @@ impl DetectorConfig {
         }
         if let Some((name, value)) = self.metrics.iter().find(|(_, v)| !v.is_finite()) {
             return invalid(format!("metrics.{name} is {value}, not a finite number"));
+        }
+        Ok(())
+    }
+
+    /// A backbone that this program does not know is told of when it is loaded.
+    fn validate_taps(&self) -> Result<()> {
+        let BackboneRecord { id, taps, .. } = &self.backbone;
+        if taps.is_some() && backbones::info(id).is_ok() {
+            backbones::info_with(id, taps.as_ref())?;
         }
         Ok(())
     }

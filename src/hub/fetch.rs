@@ -111,6 +111,7 @@ impl Hub {
             repo: Some(repo.to_string()),
             revision: Some(found.commit),
             sha256: Some(sha256.to_string()),
+            taps: record.taps.clone(),
         };
         Ok((found.path, record))
     }

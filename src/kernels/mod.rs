@@ -24,4 +24,4 @@ pub(crate) mod taps;
 mod tests;
 mod view;
 
-pub use shape::FeatureShape;
+pub use shape::{Family, FeatureShape};

@@ -23,6 +23,19 @@ impl FeatureShape {
     }
 }
 
+/// Kinds of feature extractor that want estimators of different shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// ResNets with basic blocks: a pyramid, one map a stage.
+    BasicResNet,
+    /// ResNets with bottlenecks, wide ones too: a pyramid with four times the channels.
+    BottleneckResNet,
+    /// Vision transformers (DeiT, DINOv2, CaiT, EVA): maps of one size.
+    Vit,
+    /// The embedded wavelet bank.
+    Wavelet,
+}
+
 /// Fails unless `tensor` is f32 with the dimensions `expected`.
 pub(crate) fn expect_f32(what: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
     if tensor.dims() == expected && tensor.dtype() == DType::F32 {

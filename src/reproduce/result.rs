@@ -117,6 +117,7 @@ impl Inputs {
             name: String::new(),
             backbone: BackboneRecord {
                 sha256: inputs.backbone.sha256.clone(),
+                taps: inputs.backbone.taps.clone(),
                 ..BackboneRecord::embedded(&inputs.backbone.id)
             },
             ..inputs.clone()
@@ -130,7 +131,7 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::estimators::flow::{FlowConfig, Preset};
-    use crate::kernels::FeatureShape;
+    use crate::kernels::{Family, FeatureShape};
 
     /// Some result.
     pub fn result() -> CellResult {
@@ -161,7 +162,7 @@ pub(super) mod tests {
             additional_ms: 4.0,
             additional_params: 7,
         };
-        let flow = FlowConfig::preset(Preset::Paper, "wavelet", &shapes).unwrap();
+        let flow = FlowConfig::preset(Preset::Paper, Family::Wavelet, &shapes).unwrap();
         CellResult::new(inputs, EstimatorConfig::FastFlow(flow), speed)
     }
 

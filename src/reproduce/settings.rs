@@ -177,7 +177,8 @@ impl Settings {
 
     /// Input and flow on a backbone, and the number of its scales.
     fn network(&self, backbone: &str) -> Result<(Preprocessing, FlowConfig, usize)> {
-        let default = backbones::info(backbone)?.preprocessing;
+        let info = backbones::info(backbone)?;
+        let default = info.preprocessing;
         let input = Preprocessing {
             height: self.size.unwrap_or(default.height),
             width: self.size.unwrap_or(default.width),
@@ -185,7 +186,7 @@ impl Settings {
         };
         input.validate(std::path::Path::new("size"))?;
         let shapes = backbones::shapes(backbone, input.height, input.width)?;
-        let preset = FlowConfig::preset(self.preset, backbone, &shapes)?;
+        let preset = FlowConfig::preset(self.preset, info.family, &shapes)?;
         Ok((input, self.flow().apply(preset, &shapes)?, shapes.len()))
     }
 

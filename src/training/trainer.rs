@@ -212,7 +212,11 @@ impl Trainer {
 
     fn settle(&self, origin: Origin) -> Result<Parts> {
         match origin {
-            Origin::Scratch { backbone, record } => {
+            Origin::Scratch {
+                backbone,
+                mut record,
+            } => {
+                record.taps = backbone.info().chosen_taps();
                 let preprocessing = self
                     .config
                     .preprocessing
@@ -224,7 +228,7 @@ impl Trainer {
                     Some(config) => config.clone(),
                     None => EstimatorConfig::FastFlow(FlowConfig::preset(
                         self.config.preset,
-                        &record.id,
+                        backbone.info().family,
                         &shapes,
                     )?),
                 };

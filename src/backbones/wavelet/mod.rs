@@ -23,14 +23,48 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use self::{plane::Plane, scattering::Scattering};
-use super::{Backbone, BackboneInfo, FeatureShape, check_images};
+use super::{
+    Backbone, BackboneInfo, Family, FeatureShape, check_images,
+    row::{Network, Row, Source},
+    taps::{self, Choice},
+};
 use crate::{Error, Result};
+
+/// Pixels from 0 to 1 as they are; the taps are the maps' strides.
+pub(super) static ROWS: &[Row] = &[Row {
+    arch: "wavelet",
+    family: Family::Wavelet,
+    size: 256,
+    normalisation: ([0.0; 3], [1.0; 3]),
+    tags: &[],
+    taps: Choice::Fixed,
+    default_taps: &[4, 8, 16],
+    network: &Bank,
+    lacks: None,
+}];
+
+/// The one bank that there is.
+struct Bank;
+
+impl Network for Bank {
+    fn shapes(&self, _: &[usize], height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+        shapes(height, width)
+    }
+
+    fn describe(&self, taps: &[usize]) -> String {
+        taps::described("stride", taps)
+    }
+
+    fn build(&self, info: BackboneInfo, source: &Source) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(Wavelet::new(info, source.device)))
+    }
+}
 
 /// The coarsest map's stride: image sides must be multiples of it.
 const STRIDE: usize = 1 << scattering::LEVELS[scattering::LEVELS.len() - 1];
 
 /// Shapes of the maps of an input of `height` x `width` pixels.
-pub(super) fn shapes(height: usize, width: usize) -> Result<Vec<FeatureShape>> {
+fn shapes(height: usize, width: usize) -> Result<Vec<FeatureShape>> {
     if height == 0 || width == 0 || !(height | width).is_multiple_of(STRIDE) {
         return Err(Error::Shape {
             what: "input of backbone `wavelet`".into(),
@@ -113,5 +147,16 @@ fn luma(image: &[f32], height: usize, width: usize) -> Plane {
         height,
         width,
         data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROWS, scattering};
+
+    #[test]
+    fn the_taps_are_the_strides() {
+        let strides = scattering::LEVELS.map(|level| 1 << level);
+        assert_eq!(ROWS[0].default_taps, strides);
     }
 }

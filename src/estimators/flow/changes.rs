@@ -63,7 +63,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{Coupling, FlowChanges, FlowConfig, Kernels};
     use crate::estimators::flow::Preset;
-    use crate::kernels::FeatureShape;
+    use crate::kernels::{Family, FeatureShape};
 
     #[test]
     fn changes_what_is_named_and_nothing_else() {
@@ -72,7 +72,7 @@ mod tests {
             height: 28,
             width: 28,
         }];
-        let preset = FlowConfig::preset(Preset::Paper, "cait_m48_448", &shapes).unwrap();
+        let preset = FlowConfig::preset(Preset::Paper, Family::Vit, &shapes).unwrap();
         let apply = |changes: FlowChanges| changes.apply(preset.clone(), &shapes);
         assert_eq!(apply(FlowChanges::default()).unwrap(), preset);
         let changes: FlowChanges = serde_json::from_str(

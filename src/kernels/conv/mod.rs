@@ -9,6 +9,7 @@ mod backward;
 mod cuda;
 #[cfg(feature = "cudnn")]
 mod cudnn;
+mod depthwise;
 mod forward;
 mod geometry;
 #[cfg(all(feature = "cuda", not(feature = "cudnn")))]
@@ -309,5 +310,7 @@ impl CustomOp3 for Convolution {
     }
 }
 
+#[cfg(test)]
+mod grouped_tests;
 #[cfg(test)]
 mod tests;

@@ -1,68 +1,49 @@
-//! EVA-02 (Fang et al. 2023) as candle-transformers implements it: the project's adapter over that crate.
+//! EVA-02 as candle-transformers implements it: the project's adapter over that crate.
 //!
 //! Its ViT exposes a block's tokens, names its tensors as timm does and takes its depth as a parameter, so
-//! blocks after the tap are not built. What timm's files lack is made here: the rotary position table,
+//! blocks behind the last tap are not built. What timm's files lack is made here: the rotary position table,
 //! and the final norm and classifier that the constructor asks for though no feature passes through them.
-//! The input is 448x448 and no other size. Its deviation from timm is kept under 2e-4 by tests/parity_backbones.rs.
+//! Its deviation from timm is kept under 2e-4 by tests/parity_backbones.rs.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 use candle_transformers::models::eva2::EVA2VisionTransformer;
 
-use super::{Backbone, BackboneInfo, FeatureShape, check_images, weights::Weights};
-use crate::{Error, Result};
+use super::{
+    super::{
+        Backbone, BackboneInfo, FeatureShape, check_images, row::Network, taps, weights::Weights,
+    },
+    Config, GRID,
+};
+use crate::Result;
 
-/// Height and width of the input.
-const INPUT: usize = 448;
-/// Rows and columns of patches.
-const GRID: usize = INPUT / 14;
 /// Channels of a head: candle-transformers knows no other.
 const HEAD: usize = 64;
 
-/// Shapes of the maps of an input of (height, width) pixels.
-pub(super) fn shapes(
-    id: &str,
-    channels: usize,
-    (height, width): (usize, usize),
-) -> Result<Vec<FeatureShape>> {
-    if (height, width) != (INPUT, INPUT) {
-        return Err(Error::Shape {
-            what: format!("input of backbone `{id}`"),
-            expected: format!("{INPUT}x{INPUT}"),
-            found: format!("{height}x{width}"),
-        });
-    }
-    Ok(vec![FeatureShape {
-        channels,
-        height: GRID,
-        width: GRID,
-    }])
-}
-
-/// An EVA-02 up to its tap.
+/// An EVA-02 up to its last tap.
 #[derive(Debug)]
 pub struct Eva {
     info: BackboneInfo,
-    width: usize,
-    tap: usize,
+    config: Config,
     device: Device,
     network: EVA2VisionTransformer,
 }
 
 impl Eva {
-    /// Reads the blocks up to `tap` (from 0) of a network with `width` channels, 64 to a head.
+    /// Reads the blocks up to the last of `info.taps`.
     ///
     /// # Errors
-    /// When a tensor is missing or misshapen.
-    pub fn new(info: BackboneInfo, width: usize, tap: usize, weights: &Weights) -> Result<Self> {
+    /// When a tensor is missing or misshapen, or a tap is not one of the blocks.
+    pub fn new(info: BackboneInfo, config: &Config, weights: &Weights) -> Result<Self> {
+        let last = taps::last(&info, 0..=config.depth.saturating_sub(1))?;
         let device = weights.device().clone();
         let backend = Box::new(TimmFile(weights.clone()));
         let builder = VarBuilder::from_backend(backend, DType::F32, device.clone());
-        let network = EVA2VisionTransformer::new(builder, tap + 1, width, width / HEAD)?;
+        let (width, heads) = (config.width, config.width / HEAD);
+        let network = EVA2VisionTransformer::new(builder, last + 1, width, heads)?;
         Ok(Self {
             info,
-            width,
-            tap,
+            config: config.clone(),
             device,
             network,
         })
@@ -79,28 +60,34 @@ impl Backbone for Eva {
     }
 
     fn shapes(&self, height: usize, width: usize) -> Result<Vec<FeatureShape>> {
-        shapes(&self.info.id, self.width, (height, width))
+        self.config.shapes(&self.info.taps, height, width)
     }
 
     fn features(&self, images: &Tensor) -> Result<Vec<Tensor>> {
         let (batch, height, width) = check_images(images)?;
         self.shapes(height, width)?;
         // One at a time: candle-transformers 0.11 joins a class token of batch 1 to the patches as it is.
-        let maps = (0..batch)
-            .map(|index| self.map(&images.narrow(0, index, 1)?))
+        let images = (0..batch)
+            .map(|index| self.maps(&images.narrow(0, index, 1)?))
             .collect::<Result<Vec<_>>>()?;
-        Ok(vec![Tensor::cat(&maps, 0)?])
+        (0..self.info.taps.len())
+            .map(|tap| {
+                let maps: Vec<_> = images.iter().map(|maps| &maps[tap]).collect();
+                Ok(Tensor::cat(&maps, 0)?)
+            })
+            .collect()
     }
 }
 
 impl Eva {
-    /// The map of one image.
-    fn map(&self, image: &Tensor) -> Result<Tensor> {
-        let taps = [self.tap];
-        let maps = self
-            .network
-            .get_intermediate_layers(image, &taps, true, false, false)?;
-        Ok(maps.get(0)?.contiguous()?)
+    /// The maps of one image.
+    fn maps(&self, image: &Tensor) -> Result<Vec<Tensor>> {
+        let maps =
+            self.network
+                .get_intermediate_layers(image, &self.info.taps, true, false, false)?;
+        (0..self.info.taps.len())
+            .map(|tap| Ok(maps.get(tap)?.contiguous()?))
+            .collect()
     }
 }
 
