@@ -36,7 +36,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let (backbone, _) = common::open_backbone_with(
+    let (backbone, _) = common::open_backbone(
         &args.backbone,
         args.taps.as_ref(),
         args.backbone_weights.as_deref(),

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 
 /// What a map shows; higher is more anomalous in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum MapKind {
     /// `0.5 mean_c z^2`: unbounded, never saturates.

@@ -5,6 +5,7 @@
 pub mod adam;
 pub mod attention;
 pub mod conv;
+pub mod coreset;
 pub mod coupling;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -15,6 +16,7 @@ mod grid;
 mod lanes;
 pub mod linear;
 pub mod map;
+pub mod nearest;
 pub mod norm;
 mod parallel;
 mod shape;

@@ -9,7 +9,6 @@ use super::{
     cells::{Cell, Share},
     plan::Plan,
     result::{CellResult, Inputs, Scored},
-    settings::Settings,
     stock::Stock,
 };
 use crate::{
@@ -19,7 +18,9 @@ use crate::{
     evaluation::{self, speed::Speed},
     files,
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
-    training::{self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Trained, Trainer},
+    training::{
+        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Trained, Trainer,
+    },
 };
 
 /// Rounds behind each median of the speed.
@@ -181,7 +182,8 @@ impl<'a> Runner<'a> {
     fn inputs(&mut self, cell: &Cell) -> Result<Inputs> {
         let settings = settings(self.plan, cell, &cell.variant)?;
         let data_hash = self.stock.hash(&cell.category)?;
-        let record = self.stock.weights(&cell.backbone)?.1.clone();
+        let mut record = self.stock.weights(&cell.backbone)?.1.clone();
+        record.taps = settings.backbone_taps(&cell.backbone)?;
         Ok(Inputs {
             dataset: self.plan.dataset.clone(),
             category: cell.category.clone(),
@@ -203,10 +205,12 @@ impl<'a> Runner<'a> {
     ) -> Result<(CellResult, Detector)> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
-        let mut config = inputs.settings.train_config(&cell.backbone, cell.seed)?;
+        let mut config = inputs.settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
-        let (path, record) = self.stock.weights(&cell.backbone)?.clone();
-        let backbone = backbones::load(&cell.backbone, path.as_deref(), &self.device)?;
+        let path = self.stock.weights(&cell.backbone)?.0.clone();
+        let record = inputs.backbone.clone();
+        let taps = record.taps.as_ref();
+        let backbone = backbones::load_with(&cell.backbone, taps, path.as_deref(), &self.device)?;
         let mut dataset = self.stock.dataset(&cell.category)?.clone();
         dataset.name.clone_from(&inputs.name);
         let resume = resumable(&folder, &inputs)?;
@@ -264,7 +268,7 @@ impl<'a> Runner<'a> {
             let Some(detector) = detector.as_mut() else {
                 continue;
             };
-            detector.set_scoring(settings.train_config(&cell.backbone, cell.seed)?.scoring)?;
+            detector.set_scoring(settings.resolve(&cell.backbone, cell.seed)?.scoring)?;
             let dataset = self.stock.dataset(&cell.category)?;
             let scored = measure(detector, dataset, &settings, progress)?;
             result.scores.insert(variant.name.clone(), scored);

@@ -27,6 +27,8 @@ pub struct EpochRecord {
 pub trait Progress {
     /// Features of `done` of `total` images are extracted.
     fn features(&mut self, _done: usize, _total: usize) {}
+    /// A fit in closed form is at `done` of `total`.
+    fn fitting(&mut self, _done: usize, _total: usize) {}
     /// Step `step` of `steps` in epoch `epoch` of `epochs` (both from 1) had this loss an image.
     fn step(&mut self, _epoch: usize, _epochs: usize, _step: usize, _steps: usize, _loss: f64) {}
     /// An epoch ended.

@@ -22,7 +22,7 @@ use crate::{
         BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
         TrainingRecord,
     },
-    estimators::{Estimator, EstimatorConfig, flow::FlowConfig},
+    estimators::{Estimator, EstimatorConfig},
     features::{Extraction, FeatureStore, Records, extract},
     imaging::Preprocessing,
     kernels::FeatureShape,
@@ -217,21 +217,10 @@ impl Trainer {
                 mut record,
             } => {
                 record.taps = backbone.info().chosen_taps();
-                let preprocessing = self
-                    .config
-                    .preprocessing
-                    .clone()
-                    .unwrap_or_else(|| backbone.info().preprocessing.clone());
-                preprocessing.validate(Path::new("--size"))?;
+                let preprocessing = self.config.preprocessing.clone();
+                preprocessing.validate(Path::new("size"))?;
                 let shapes = backbone.shapes(preprocessing.height, preprocessing.width)?;
-                let estimator = match &self.config.estimator {
-                    Some(config) => config.clone(),
-                    None => EstimatorConfig::FastFlow(FlowConfig::preset(
-                        self.config.preset,
-                        backbone.info().family,
-                        &shapes,
-                    )?),
-                };
+                let estimator = self.config.estimator.clone();
                 estimator.validate(&shapes)?;
                 self.config.scoring.check(&estimator, &shapes)?;
                 Ok(Parts {
