@@ -10,7 +10,7 @@ use candle_core::Device;
 use candle_fastflow::{
     datasets,
     detector::{Detector, LoadOptions},
-    flow::Preset,
+    estimators::flow::Preset,
     training::{Origin, Silent, TrainConfig, Trainer},
 };
 use clap::Parser;

@@ -10,7 +10,7 @@ use candle_core::Device;
 use candle_fastflow::{
     backbones, datasets,
     detector::BackboneRecord,
-    flow::Preset,
+    estimators::flow::Preset,
     training::{EpochRecord, Origin, Progress, TrainConfig, Trainer},
 };
 use clap::Parser;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 0 | [`error`], [`files`], `mapped` |
 //! | 1 | [`kernels`], [`metrics`], [`imaging`] |
-//! | 2 | [`backbones`], [`flow`], [`datasets`] |
+//! | 2 | [`backbones`], [`estimators`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
 //! | 4 | [`training`], [`evaluation`] |
 //! | 5 | [`hub`], [`report`] |
@@ -18,10 +18,10 @@ pub mod backbones;
 pub mod datasets;
 pub mod detector;
 pub mod error;
+pub mod estimators;
 pub mod evaluation;
 pub mod features;
 pub mod files;
-pub mod flow;
 pub mod hub;
 pub mod imaging;
 pub mod kernels;

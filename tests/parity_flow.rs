@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
-use candle_fastflow::flow::{
-    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
+use candle_fastflow::estimators::flow::{
+    Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, anomaly_map,
 };
+use candle_fastflow::estimators::{MapKind, Share};
 use candle_fastflow::kernels::FeatureShape;
 
 const BATCH: usize = 2;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use candle_fastflow::{
     backbones::{self, Backbone},
+    estimators::flow::{Activations, FastFlow, FlowConfig},
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
-    flow::{Activations, FastFlow, FlowConfig},
     training::{
         Adam, AdamConfig, DeviceAdam, DeviceFeatures, TrainConfig, batch_gradients, device_step,
     },
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
     let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;
-    store(&features, 1)?.fit_norm(&mut flow)?;
+    flow.fit_norm(&store(&features, 1)?)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
     let scoring = TrainConfig::preset_scoring(args.preset.into(), &input, shapes.len());
     let network = backbone.as_ref();
@@ -198,7 +198,7 @@ fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {
     for (name, ms) in [
         ("preprocess", t.preprocess),
         ("backbone", t.backbone),
-        ("flow", t.flow),
+        ("flow", t.estimator),
         ("map", t.map),
         ("whole (backbone, flow, map)", t.whole),
     ] {

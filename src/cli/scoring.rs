@@ -1,9 +1,6 @@
 //! Which map and which image score: arguments of `train` and `eval`.
 
-use candle_fastflow::{
-    detector::{Scoring, ScoringChanges},
-    flow::MapKind,
-};
+use candle_fastflow::estimators::{MapKind, Scoring, ScoringChanges};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Scoring")]
@@ -23,6 +20,9 @@ pub struct ScoringArgs {
     /// Weights of the scales in the image score, finest first, for example 0,1,1
     #[arg(long, value_name = "W,W,...", value_delimiter = ',')]
     image_weights: Option<Vec<f32>>,
+    /// Smooth the maps with a Gaussian of this deviation, in pixels of the network's input
+    #[arg(long, value_name = "PIXELS")]
+    smoothing: Option<f32>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -51,6 +51,7 @@ impl ScoringArgs {
             pixel_map: self.pixel_map.map(MapKind::from),
             top_k: self.top_k,
             image_weights: self.image_weights.clone(),
+            smoothing: self.smoothing,
         };
         changes.apply(scoring)
     }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use candle_fastflow::{
     datasets::{self, Dataset},
-    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule, Scoring},
+    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
+    estimators::{
+        EstimatorConfig, Scoring,
+        flow::{Activations, Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
+    },
     evaluation,
-    flow::{Activations, Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
     imaging::{Augmentation, Preprocessing},
     training::{Origin, Progress, RUN_FOLDER, Stop, TrainConfig, Trained, Trainer},
 };
@@ -318,7 +321,10 @@ fn origin(
         let detector = common::load_detector(name, weights, device)?;
         config.scoring = detector.config().scoring.clone();
         if let Some(record) = &detector.config().training {
-            config.preset = record.preset;
+            config.preset = record
+                .optimisation
+                .as_ref()
+                .map_or(config.preset, |run| run.preset);
         }
         return Ok((
             Origin::Parent {
@@ -350,7 +356,7 @@ fn origin(
     );
     let changes = args.flow.changes();
     if changes != FlowChanges::default() {
-        config.flow = Some(changes.apply(preset, &shapes)?);
+        config.estimator = Some(EstimatorConfig::FastFlow(changes.apply(preset, &shapes)?));
     }
     Ok((Origin::Scratch { backbone, record }, config))
 }
@@ -453,6 +459,7 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
         .as_ref()
         .context("the detector has no threshold")?;
     let record = config.training.as_ref();
+    let record = record.and_then(|record| record.optimisation.as_ref());
     let kept = record.and_then(|record| record.stopping.as_ref());
     if args.json {
         common::print_line(serde_json::json!({

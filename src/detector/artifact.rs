@@ -7,11 +7,11 @@ use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::SafeTensors;
 
 use super::{Detector, DetectorConfig, weights};
-use crate::{Error, Result, backbones, files, flow::FastFlow, mapped};
+use crate::{Error, Result, backbones, estimators::Estimator, files, mapped};
 
 /// The description, read first.
 pub const CONFIG_FILE: &str = "config.json";
-/// The flow's tensors; never the backbone's.
+/// The estimator's tensors; never the backbone's.
 pub const MODEL_FILE: &str = "model.safetensors";
 
 /// Where the parts come from and where the detector computes.
@@ -42,8 +42,8 @@ impl Detector {
     pub fn load(folder: &Path, options: &LoadOptions) -> Result<Self> {
         let config = read_config(folder)?;
         let backbone = load_backbone(&config, options)?;
-        let flow = load_flow(folder, &config, &options.device)?;
-        Detector::new(config, backbone, flow, options.device.clone())
+        let estimator = load_estimator(folder, &config, &options.device)?;
+        Detector::new(config, backbone, estimator, options.device.clone())
     }
 
     /// Writes `config.json` and `model.safetensors` into `folder`, each whole or not at all; the
@@ -53,7 +53,7 @@ impl Detector {
     /// When the folder cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_tensors(&folder.join(MODEL_FILE), &self.flow().tensors()?, None)?;
+        write_tensors(&folder.join(MODEL_FILE), &self.estimator().tensors()?, None)?;
         files::write_json(folder.join(CONFIG_FILE), self.config())
     }
 }
@@ -96,15 +96,20 @@ fn load_backbone(
     backbones::load_with(id, taps, path.as_deref(), &options.device)
 }
 
-fn load_flow(folder: &Path, config: &DetectorConfig, device: &Device) -> Result<FastFlow> {
+fn load_estimator(
+    folder: &Path,
+    config: &DetectorConfig,
+    device: &Device,
+) -> Result<Box<dyn Estimator>> {
     let path = folder.join(MODEL_FILE);
     let (tensors, _) = read_tensors(&path)?;
-    FastFlow::from_tensors(&config.flow, &config.feature_shapes, tensors, device).map_err(|e| {
-        Error::Config {
+    let estimator = &config.estimator;
+    estimator
+        .load(&config.feature_shapes, tensors, device)
+        .map_err(|e| Error::Config {
             path,
             reason: e.to_string(),
-        }
-    })
+        })
 }
 
 /// All tensors of a safetensors file, on the CPU, and its metadata.

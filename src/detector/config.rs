@@ -6,17 +6,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::scoring::{ScaleStatistics, Scoring};
+use super::{TrainingRecord, schema};
 use crate::{
     Error, Result,
     backbones::{self, Taps},
-    flow::{FlowConfig, Preset},
-    imaging::{Augmentation, Preprocessing},
+    estimators::{EstimatorConfig, MapStatistics, ScaleStatistics, Scoring},
+    imaging::Preprocessing,
     kernels::FeatureShape,
 };
 
-/// Version of the format; a reader refuses any other.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the format that is written; older ones are read ([`super::schema`]).
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A config larger than this is not one of ours.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -35,14 +35,14 @@ pub struct DetectorConfig {
     pub preprocessing: Preprocessing,
     /// Shapes of the feature maps at that input size, finest first.
     pub feature_shapes: Vec<FeatureShape>,
-    /// The flow's architecture.
-    pub flow: FlowConfig,
-    /// How latents become a score.
+    /// What models the distribution of normal features.
+    pub estimator: EstimatorConfig,
+    /// How its maps become a score.
     pub scoring: Scoring,
     /// What normal images score; none until calibrated.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub calibration: Option<Calibration>,
-    /// How the flow was trained.
+    /// How it was made.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub training: Option<TrainingRecord>,
     /// Figures measured on a test set, by the names that `eval --json` prints.
@@ -113,137 +113,19 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// What the scales are standardised by, where they are.
+    pub fn statistics(&self) -> MapStatistics<'_> {
+        MapStatistics {
+            image: &self.image_scales,
+            pixel: &self.pixel_scales,
+        }
+    }
+
     /// Localisation value drawn as the hottest colour; the threshold lies half way, so that a good
     /// image never looks red.
     pub fn map_high(&self) -> f32 {
         self.map_low + 2.0 * (self.pixel_threshold - self.map_low)
     }
-}
-
-/// How a flow was trained: enough to do it again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainingRecord {
-    /// The data set, as whoever trained on it named it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub dataset: Option<DatasetRecord>,
-    /// SHA-256 over names and contents of the training images.
-    pub data_hash: String,
-    /// Images the flow was fitted to.
-    pub images: usize,
-    /// Normal images kept out of it, relative to the data set's folder.
-    pub held_out: Vec<String>,
-    /// Whether a last run added the held-out images (threshold kept).
-    pub final_fit: bool,
-    /// The preset the settings started from.
-    pub preset: Preset,
-    /// The one seed.
-    pub seed: u64,
-    /// Passes over the training images.
-    pub epochs: usize,
-    /// Images a step.
-    pub batch: usize,
-    /// Adam's step size.
-    pub learning_rate: f64,
-    /// How the step size changed over the run.
-    #[serde(skip_serializing_if = "Schedule::is_constant", default)]
-    pub schedule: Schedule,
-    /// L2 term added to the gradient.
-    pub weight_decay: f64,
-    /// Largest norm of a step's gradient; none where it is not limited.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gradient_clip: Option<f64>,
-    /// Augmentation, and how many views of an image were cached; none without.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub augmentation: Option<AugmentationRecord>,
-    /// Mean negative log-likelihood a feature value of the held-out images, in nats.
-    pub held_out_nll: f64,
-    /// The epoch whose weights these are, where not the last one's; the threshold then comes from photos
-    /// that also chose the epoch.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub stopping: Option<StoppingRecord>,
-    /// The detector that training started from.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub parent: Option<String>,
-    /// Version of the program.
-    pub program: String,
-}
-
-/// The epoch that found synthetic defects in held-out photos best.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoppingRecord {
-    /// From 1.
-    pub epoch: usize,
-    /// Image AUROC of the held-out photos with synthetic defects against those without.
-    pub synthetic_auroc: f64,
-}
-
-/// A data set by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetRecord {
-    /// Its proper name, for example `MVTec AD`.
-    pub name: String,
-    /// SPDX id of its licence, if it states one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub licence: Option<String>,
-}
-
-/// How the optimizer's step size changes over a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// It does not (the paper).
-    #[default]
-    Constant,
-    /// Half a cosine from the full step size to nothing at the run's end (Loshchilov and Hutter 2017, no restarts).
-    Cosine,
-    /// The same after a straight rise over the run's first twentieth: a large step size does no harm while Adam's
-    /// averages are still those of a few steps.
-    #[serde(rename = "warm-cosine")]
-    WarmCosine,
-}
-
-impl Schedule {
-    /// The factor on the step size of step `step` (from 0) of `steps`.
-    pub fn factor(self, step: u64, steps: u64) -> f64 {
-        match self {
-            Self::Constant => 1.0,
-            Self::Cosine => half_cosine(step, steps),
-            Self::WarmCosine => {
-                let rise = steps / 20;
-                match step.checked_sub(rise) {
-                    None => (step + 1) as f64 / (rise + 1) as f64,
-                    Some(after) => half_cosine(after, steps - rise),
-                }
-            }
-        }
-    }
-
-    /// Whether a step's factor depends on how many steps there will be.
-    pub fn follows_length(self) -> bool {
-        !self.is_constant()
-    }
-
-    fn is_constant(&self) -> bool {
-        *self == Self::Constant
-    }
-}
-
-fn half_cosine(step: u64, steps: u64) -> f64 {
-    let passed = step as f64 / steps.max(1) as f64;
-    0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos())
-}
-
-/// Augmentation as it was used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AugmentationRecord {
-    /// The distribution of views.
-    pub views: Augmentation,
-    /// Views of each image, the first being the image as it is.
-    pub count: usize,
 }
 
 impl DetectorConfig {
@@ -263,7 +145,7 @@ impl DetectorConfig {
             )));
         }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let config: Self = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        let config = schema::parse(&text).map_err(|e| fail(e.to_string()))?;
         config.validate(path).map_err(|error| match error {
             named @ Error::Config { .. } => named,
             other => fail(other.to_string()),
@@ -295,11 +177,10 @@ impl DetectorConfig {
         self.validate_taps()?;
         self.validate_words()?;
         self.preprocessing.validate(path)?;
-        self.flow.validate(&self.feature_shapes)?;
-        self.scoring.validate()?;
-        self.scoring.check_scales(self.feature_shapes.len())?;
+        self.estimator.validate(&self.feature_shapes)?;
+        self.scoring.check(&self.estimator, &self.feature_shapes)?;
         if let Some(calibration) = &self.calibration {
-            calibration.validate(self.feature_shapes.len())?;
+            calibration.validate(self.estimator.map_count(&self.feature_shapes))?;
         }
         if let Some((name, value)) = self.metrics.iter().find(|(_, v)| !v.is_finite()) {
             return invalid(format!("metrics.{name} is {value}, not a finite number"));
@@ -374,35 +255,9 @@ impl Calibration {
         }
         if self.image_scales.len() != scales || self.pixel_scales.len() != scales {
             return Err(Error::Invalid(format!(
-                "calibration.image_scales and pixel_scales must have {scales} entries, one a feature map"
+                "calibration.image_scales and pixel_scales must have {scales} entries, one a map"
             )));
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Schedule;
-
-    #[test]
-    fn the_step_size_falls_along_half_a_cosine_or_stays() {
-        let cosine = |step| Schedule::Cosine.factor(step, 8);
-        assert_eq!(cosine(0), 1.0);
-        assert!((cosine(2) - 0.853_553_39).abs() < 1e-8);
-        assert!((cosine(4) - 0.5).abs() < 1e-12);
-        assert!(cosine(7) > 0.0 && cosine(8).abs() < 1e-12 && cosine(9).abs() < 1e-12);
-        assert_eq!(Schedule::Constant.factor(5, 8), 1.0);
-    }
-
-    #[test]
-    fn the_warm_cosine_rises_first() {
-        let warm = |step| Schedule::WarmCosine.factor(step, 60);
-        let rise = [0.25, 0.5, 0.75, 1.0];
-        assert_eq!([0, 1, 2, 3].map(warm), rise);
-        let falls = (3..60).all(|step| warm(step) > warm(step + 1));
-        assert!(falls && warm(60).abs() < 1e-12);
-        // A run of a few steps has no time to rise.
-        assert_eq!(Schedule::WarmCosine.factor(0, 8), 1.0);
     }
 }

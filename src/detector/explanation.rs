@@ -1,4 +1,4 @@
-//! What the flow sees in one photo: section 4.5 of the paper (figure 4), and the way back from it.
+//! What a flow sees in one photo: section 4.5 of the paper (figure 4), and the way back from it.
 //!
 //! The flow is invertible, so a change of its latents can be looked at as a change of the features. The paper
 //! adds noise to a region of z and finds a defect in the features. The useful direction is the opposite one:
@@ -11,8 +11,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{AnomalyMap, Detector};
-use crate::{Error, Result, backbones::image_features};
+use super::Detector;
+use crate::{Error, Result, backbones::image_features, estimators::AnomalyMap};
 
 /// Noise that is put into a region of z.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,8 +60,12 @@ impl Detector {
             self.device(),
             image,
         )?;
-        let latents: Vec<Tensor> = self
-            .flow()
+        let flow = self.estimator().as_flow().ok_or_else(|| {
+            self.config()
+                .estimator
+                .lacks("latents to explain a photo by; `explain` is for FastFlow")
+        })?;
+        let latents: Vec<Tensor> = flow
             .forward(&features)?
             .into_iter()
             .map(|latent| latent.z)
@@ -72,7 +76,6 @@ impl Detector {
             .iter()
             .map(|z| disturbed(z, noise, &mut rng))
             .collect::<Result<_>>()?;
-        let flow = self.flow();
         // Not the backbone's own features: a LayerNorm cannot be undone, and standardised channels count alike.
         let (own, typical) = (flow.inverse_steps(&latents)?, flow.inverse_steps(&typical)?);
         let noisy = flow.inverse_steps(&noisy)?;
@@ -81,7 +84,7 @@ impl Detector {
                 Ok(ScaleExplanation {
                     features: root_mean_square(&own[scale])?,
                     latents: root_mean_square(&latents[scale])?,
-                    likelihood: map_of(&(latents[scale].sqr()?.mean(1)? * 0.5)?)?,
+                    likelihood: AnomalyMap::of(&(latents[scale].sqr()?.mean(1)? * 0.5)?)?,
                     residual: root_mean_square(&(&own[scale] - &typical[scale])?)?,
                     disturbed: root_mean_square(&(&noisy[scale] - &own[scale])?)?,
                     untypical: untypical(&latents[scale])?,
@@ -152,17 +155,7 @@ fn disturbed(z: &Tensor, noise: &Noise, rng: &mut ChaCha8Rng) -> Result<Tensor> 
 }
 
 fn root_mean_square(tensor: &Tensor) -> Result<AnomalyMap> {
-    map_of(&tensor.sqr()?.mean(1)?.sqrt()?)
-}
-
-/// A map `[1, h, w]` as numbers.
-fn map_of(map: &Tensor) -> Result<AnomalyMap> {
-    let (_, height, width) = map.dims3()?;
-    Ok(AnomalyMap {
-        width,
-        height,
-        values: map.flatten_all()?.to_vec1()?,
-    })
+    AnomalyMap::of(&tensor.sqr()?.mean(1)?.sqrt()?)
 }
 
 #[cfg(test)]

@@ -1,33 +1,31 @@
-//! A detector: backbone + FastFlow + preprocessing + calibration, and the folder it lives in.
+//! A detector: backbone + estimator + preprocessing + calibration, and the folder it lives in.
 
 mod artifact;
-mod changes;
 mod config;
 mod explanation;
-mod scoring;
+mod record;
+mod schema;
 mod weights;
 
 use std::path::Path;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 
 pub use artifact::{
     CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
 };
-pub use changes::ScoringChanges;
-pub use config::{
-    AugmentationRecord, BackboneRecord, Calibration, DatasetRecord, DetectorConfig, SCHEMA_VERSION,
-    Schedule, StoppingRecord, TrainingRecord,
-};
+pub use config::{BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION};
 pub use explanation::{Noise, ScaleExplanation};
-pub use scoring::{AnomalyMap, ImageScore, NativeMaps, ScaleStatistics, Scoring};
+pub use record::{
+    AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,
+};
 pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 
 use crate::{
     Error, Result,
     backbones::{Backbone, image_features},
-    flow::{FastFlow, Latent, combine},
+    estimators::{AnomalyMap, Estimator, MapStatistics, NativeMaps, Scoring},
 };
 
 /// A verdict about one photo.
@@ -55,7 +53,7 @@ pub struct Prediction {
 pub struct Detector {
     config: DetectorConfig,
     backbone: Box<dyn Backbone>,
-    flow: FastFlow,
+    estimator: Box<dyn Estimator>,
     device: Device,
 }
 
@@ -67,7 +65,7 @@ impl Detector {
     pub fn new(
         config: DetectorConfig,
         backbone: Box<dyn Backbone>,
-        flow: FastFlow,
+        estimator: Box<dyn Estimator>,
         device: Device,
     ) -> Result<Self> {
         config.validate(Path::new(CONFIG_FILE))?;
@@ -83,7 +81,7 @@ impl Detector {
         Ok(Self {
             config,
             backbone,
-            flow,
+            estimator,
             device,
         })
     }
@@ -104,8 +102,7 @@ impl Detector {
     /// When `scoring` is out of range, or when scales are to be standardised: the statistics for that are
     /// measured in training.
     pub fn set_scoring(&mut self, scoring: Scoring) -> Result<()> {
-        scoring.validate()?;
-        scoring.check_scales(self.config.feature_shapes.len())?;
+        scoring.check(&self.config.estimator, &self.config.feature_shapes)?;
         if scoring == self.config.scoring {
             return Ok(());
         }
@@ -121,9 +118,9 @@ impl Detector {
         Ok(())
     }
 
-    /// The flow.
-    pub fn flow(&self) -> &FastFlow {
-        &self.flow
+    /// What models the distribution of normal features.
+    pub fn estimator(&self) -> &dyn Estimator {
+        self.estimator.as_ref()
     }
 
     /// The frozen network.
@@ -137,26 +134,29 @@ impl Detector {
     }
 
     /// Takes the detector apart, for training to go on from it.
-    pub fn into_parts(self) -> (DetectorConfig, Box<dyn Backbone>, FastFlow) {
-        (self.config, self.backbone, self.flow)
+    pub fn into_parts(self) -> (DetectorConfig, Box<dyn Backbone>, Box<dyn Estimator>) {
+        (self.config, self.backbone, self.estimator)
     }
 
-    /// Maps at the features' resolution: the expensive part of an inspection.
+    /// Maps at the features' resolution, on the CPU: the expensive part of an inspection.
     ///
     /// # Errors
     /// When the photo cannot be preprocessed.
     pub fn native_maps(&self, image: &RgbImage) -> Result<NativeMaps> {
-        self.config.scoring.native_maps(&self.latents(image)?)
+        let features = self.features(image)?;
+        let maps = self
+            .estimator
+            .native_maps(&features, &self.config.scoring)?;
+        maps.to_cpu()
     }
 
-    fn latents(&self, image: &RgbImage) -> Result<Vec<Latent>> {
-        let features = image_features(
+    fn features(&self, image: &RgbImage) -> Result<Vec<Tensor>> {
+        image_features(
             self.backbone.as_ref(),
             &self.config.preprocessing,
             &self.device,
             image,
-        )?;
-        self.flow.forward(&features)
+        )
     }
 
     /// The image score from its maps.
@@ -165,10 +165,8 @@ impl Detector {
     /// When the tensor library fails.
     pub fn score(&self, maps: &NativeMaps) -> Result<f32> {
         let scoring = &self.config.scoring;
-        let calibration = self.config.calibration.as_ref();
-        let shares = scoring.image_shares(maps.image.len(), calibration.map(|c| &*c.image_scales));
-        let map = combine(&maps.image, &shares, self.input_size())?;
-        finite(scoring.score(&map)?)
+        let scores = scoring.image_scores(maps, self.statistics(), self.input_size())?;
+        finite(scores.squeeze(0)?.to_scalar()?)
     }
 
     /// The localisation map at the network's input size.
@@ -177,9 +175,7 @@ impl Detector {
     /// When the tensor library fails.
     pub fn localisation(&self, maps: &NativeMaps) -> Result<AnomalyMap> {
         let scoring = &self.config.scoring;
-        let calibration = self.config.calibration.as_ref();
-        let shares = scoring.pixel_shares(maps.pixel.len(), calibration.map(|c| &*c.pixel_scales));
-        AnomalyMap::of(&combine(&maps.pixel, &shares, self.input_size())?)
+        AnomalyMap::of(&scoring.localisation(maps, self.statistics(), self.input_size())?)
     }
 
     /// Inspects one photo.
@@ -187,13 +183,12 @@ impl Detector {
     /// # Errors
     /// When the photo cannot be preprocessed, or a score is not finite.
     pub fn predict(&self, image: &RgbImage) -> Result<Prediction> {
-        let DetectorConfig {
-            scoring,
-            calibration,
-            ..
-        } = &self.config;
-        let latents = self.latents(image)?;
-        let (scores, maps) = scoring.inspect(&latents, calibration.as_ref(), self.input_size())?;
+        let (scores, maps) = self.estimator.inspect(
+            &self.features(image)?,
+            &self.config.scoring,
+            self.statistics(),
+            self.input_size(),
+        )?;
         let score = finite(scores.squeeze(0)?.to_scalar()?)?;
         let (width, height) = image.dimensions();
         let map = AnomalyMap::of(&maps)?.resized(width as usize, height as usize)?;
@@ -202,6 +197,11 @@ impl Detector {
             verdict: self.verdict(score),
             map,
         })
+    }
+
+    fn statistics(&self) -> Option<MapStatistics<'_>> {
+        let calibration = self.config.calibration.as_ref()?;
+        Some(calibration.statistics())
     }
 
     /// A score against the calibrated threshold.
@@ -241,7 +241,7 @@ impl Detector {
         }
         Err(Error::Invalid(format!(
             "the test pattern scores {found}, the artifact records {recorded}: \
-             backbone weights or flow are not the ones it was made with"
+             backbone weights or estimator are not the ones it was made with"
         )))
     }
 
@@ -258,6 +258,6 @@ fn finite(score: f32) -> Result<f32> {
         return Ok(score);
     }
     Err(Error::Invalid(format!(
-        "the score is {score}: the flow's weights are damaged"
+        "the score is {score}: the estimator's tensors are damaged"
     )))
 }

@@ -17,7 +17,8 @@ use pixels::PixelRankings;
 use crate::{
     Error, Result,
     datasets::{Dataset, Sample},
-    detector::{Detector, NativeMaps, Verdict},
+    detector::{Detector, Verdict},
+    estimators::NativeMaps,
     metrics::{Interval, Ranking},
 };
 

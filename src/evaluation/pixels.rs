@@ -8,7 +8,8 @@ use super::{Inspected, Options};
 use crate::{
     Result,
     datasets::Sample,
-    detector::{AnomalyMap, Detector},
+    detector::Detector,
+    estimators::AnomalyMap,
     imaging::Mask,
     metrics::{BinnedPixels, DefectivePixels, NormalPixels, Ranking},
 };

@@ -7,7 +7,10 @@ use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result, backbones::Backbone, detector::Scoring, flow::FastFlow, imaging::Preprocessing,
+    Result,
+    backbones::Backbone,
+    estimators::{Estimator, Scoring},
+    imaging::Preprocessing,
 };
 
 /// Medians in milliseconds a batch.
@@ -21,17 +24,18 @@ pub struct Speed {
     pub preprocess: f64,
     /// The frozen network.
     pub backbone: f64,
-    /// All chains of the flow.
-    pub flow: f64,
+    /// The estimator (of FastFlow, whose word it is in JSON, all chains of the flow).
+    #[serde(rename = "flow")]
+    pub estimator: f64,
     /// Maps of all scales at the input's size, and the image scores.
     pub map: f64,
-    /// Backbone, flow and map; decoding and preprocessing left out.
+    /// Backbone, estimator and map; decoding and preprocessing left out.
     pub whole: f64,
     /// Images a second at `whole`.
     pub fps: f64,
-    /// What the flow and its map add to the backbone, an image.
+    /// What the estimator and its map add to the backbone, an image.
     pub additional_ms: f64,
-    /// Trainable parameters of the flow.
+    /// Trainable parameters of the estimator.
     pub additional_params: usize,
 }
 
@@ -39,10 +43,10 @@ impl Speed {
     /// Medians over `repeat` rounds of `batch` images, after one that is not counted.
     ///
     /// # Errors
-    /// When backbone and flow do not fit.
+    /// When backbone and estimator do not fit.
     pub fn measure(
         backbone: &dyn Backbone,
-        flow: &FastFlow,
+        estimator: &dyn Estimator,
         scoring: &Scoring,
         input: &Preprocessing,
         batch: usize,
@@ -57,14 +61,13 @@ impl Speed {
         for round in 0..=repeat {
             let (preprocess, _) = timed(device, || input.to_tensor(&photo, device))?;
             let (backbone_ms, features) = timed(device, || backbone.features(&images))?;
-            let (flow_ms, latents) = timed(device, || flow.forward(&features))?;
-            let (map_ms, _) = timed(device, || scoring.inspect(&latents, None, size))?;
-            let (all, _) = timed(device, || {
-                let latents = flow.forward(&backbone.features(&images)?)?;
-                scoring.inspect(&latents, None, size)
-            })?;
+            let estimator_ms = time_estimator(estimator, &features, scoring, device)?;
+            let inspect = |features: &[Tensor]| estimator.inspect(features, scoring, None, size);
+            let (inspected, _) = timed(device, || inspect(&features))?;
+            let (all, _) = timed(device, || inspect(&backbone.features(&images)?))?;
             if round > 0 {
-                let round = [preprocess * batch as f64, backbone_ms, flow_ms, map_ms];
+                let map_ms = (inspected - estimator_ms).max(0.0);
+                let round = [preprocess * batch as f64, backbone_ms, estimator_ms, map_ms];
                 times
                     .iter_mut()
                     .zip(round)
@@ -72,21 +75,35 @@ impl Speed {
                 whole.push(all);
             }
         }
-        let [preprocess, backbone, flow_ms, map] = times.map(median);
+        let [preprocess, backbone, estimator_ms, map] = times.map(median);
         let whole = median(whole);
         Ok(Self {
             threads: rayon::current_num_threads(),
             batch,
             preprocess,
             backbone,
-            flow: flow_ms,
+            estimator: estimator_ms,
             map,
             whole,
             fps: 1e3 * batch as f64 / whole,
             additional_ms: (whole - backbone) / batch as f64,
-            additional_params: flow.parameter_count(),
+            additional_params: estimator.parameter_count(),
         })
     }
+}
+
+/// What comes before the maps are put together.
+fn time_estimator(
+    estimator: &dyn Estimator,
+    features: &[Tensor],
+    scoring: &Scoring,
+    device: &Device,
+) -> Result<f64> {
+    let (ms, ()) = timed(device, || match estimator.as_flow() {
+        Some(flow) => flow.forward(features).map(|_| ()),
+        None => estimator.native_maps(features, scoring).map(|_| ()),
+    })?;
+    Ok(ms)
 }
 
 /// A batch made by a formula: what is on a picture does not change the speed.

@@ -2,7 +2,9 @@
 //! evaluation, from memory or from a mapped file.
 
 mod extract;
+mod records;
 mod store;
 
 pub use extract::{Extraction, Job, extract};
+pub use records::Records;
 pub use store::{FeatureStore, FeatureWriter};

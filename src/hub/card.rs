@@ -3,6 +3,7 @@
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use serde::Serialize;
 
+use super::method::Method;
 use crate::{
     Error, Result, backbones, datasets,
     detector::{BackboneRecord, DatasetRecord, DetectorConfig},
@@ -91,8 +92,11 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
     let own = facts.licence.clone().or_else(|| config.licence.clone());
     let arch = config.backbone.id.split('.').next().unwrap_or_default();
     let calibration = config.calibration.as_ref();
+    let optimisation = training.and_then(|record| record.optimisation.as_ref());
+    let method = Method::of(&config.estimator);
     let card = Card {
-        title: format!("FastFlow {arch}: {}", config.name),
+        title: format!("{} {arch}: {}", config.estimator.title(), config.name),
+        method,
         reference: facts.reference.as_deref().unwrap_or("FOLDER"),
         tags,
         base_model: base_model(&config.backbone),
@@ -102,9 +106,9 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
         threshold: calibration.map(|found| found.threshold.to_string()),
         false_alarms: calibration.map(|found| trimmed(100.0 * found.false_alarm_rate)),
         held_out: calibration.map(|found| found.normal_scores.len()),
-        learning_rate: training.map(|record| record.learning_rate.to_string()),
-        weight_decay: training.map(|record| record.weight_decay.to_string()),
-        held_out_nll: training.map(|record| trimmed(record.held_out_nll)),
+        learning_rate: optimisation.map(|record| record.learning_rate.to_string()),
+        weight_decay: optimisation.map(|record| record.weight_decay.to_string()),
+        held_out_nll: optimisation.map(|record| trimmed(record.held_out_nll)),
         licence: own.clone().or(demanded).map(|id| id.to_lowercase()),
         own_licence: own,
         config,
@@ -119,6 +123,7 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
 struct Card<'a> {
     config: &'a DetectorConfig,
     title: String,
+    method: Method,
     reference: &'a str,
     tags: Vec<String>,
     base_model: Option<String>,

@@ -3,6 +3,7 @@
 //! Without the feature `hub` only names and folders are understood.
 
 mod card;
+mod method;
 pub mod names;
 mod pretrained;
 mod progress;

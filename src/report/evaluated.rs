@@ -9,7 +9,8 @@ use super::{Chart, ColourScale, MapView, ReportInput, ReportItem, Subject, Table
 use crate::{
     Result,
     datasets::{Dataset, Sample},
-    detector::{AnomalyMap, Detector},
+    detector::Detector,
+    estimators::AnomalyMap,
     evaluation::{ClassResult, Evaluation, ImageResult, Metrics},
     metrics::{AUPRO_LIMIT, Interval, Ranking},
 };
@@ -120,6 +121,7 @@ fn facts(detector: &Detector, dataset: &Dataset) -> Vec<(String, String)> {
     let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
     let mut facts = vec![
         ("detector".to_string(), config.name.clone()),
+        ("method".into(), config.estimator.title().to_string()),
         ("backbone".into(), config.backbone.id.clone()),
         ("data".into(), dataset.root.display().to_string()),
         (
@@ -133,10 +135,13 @@ fn facts(detector: &Detector, dataset: &Dataset) -> Vec<(String, String)> {
     if let Some(training) = &config.training {
         facts.push((
             "trained on".into(),
-            format!(
-                "{} images, {} epochs, seed {}",
-                training.images, training.epochs, training.seed
-            ),
+            match &training.optimisation {
+                Some(run) => format!(
+                    "{} images, {} epochs, seed {}",
+                    training.images, run.epochs, training.seed
+                ),
+                None => format!("{} images, seed {}", training.images, training.seed),
+            },
         ));
     }
     let threshold = match &config.calibration {

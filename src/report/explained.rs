@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{item, number, page};
 use crate::{
     Result,
-    detector::{AnomalyMap, Noise, Prediction, ScaleExplanation},
+    detector::{Noise, Prediction, ScaleExplanation},
+    estimators::AnomalyMap,
 };
 
 /// Longest side of a map's picture.

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::{ColourScale, MapView, overlay};
-use crate::{
-    Result,
-    detector::{AnomalyMap, Calibration},
-};
+use crate::{Result, detector::Calibration, estimators::AnomalyMap};
 
 /// The photo with its anomaly map over it, on the detector's colour scale; on the map's own extremes
 /// where the detector has no calibration.

@@ -9,13 +9,13 @@ use super::settings::Settings;
 use crate::{
     Error, Result,
     detector::{BackboneRecord, CONFIG_FILE},
+    estimators::EstimatorConfig,
     evaluation::speed::Speed,
     files,
-    flow::FlowConfig,
 };
 
-/// 2: `rotation` in degrees.
-const SCHEMA_VERSION: u32 = 2;
+/// 2: `rotation` in degrees. 3: any estimator.
+const SCHEMA_VERSION: u32 = 3;
 
 /// The result file of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub struct CellResult {
     schema_version: u32,
     /// What the detector came from.
     pub inputs: Inputs,
-    /// The flow as it was.
-    pub flow: FlowConfig,
+    /// The estimator as it was.
+    pub estimator: EstimatorConfig,
     /// The epoch that the stopping rule kept, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kept_epoch: Option<usize>,
@@ -33,7 +33,7 @@ pub struct CellResult {
     pub scores: BTreeMap<String, Scored>,
     /// On the machine that ran the cell, beside whatever else it did.
     pub speed: Speed,
-    /// Seconds of the epochs, over all sessions of an interrupted training.
+    /// Seconds of the fit; of a method with epochs theirs, over all sessions of an interrupted training.
     pub seconds: f64,
 }
 
@@ -70,11 +70,11 @@ pub struct Scored {
 }
 
 impl CellResult {
-    pub(super) fn new(inputs: Inputs, flow: FlowConfig, speed: Speed) -> Self {
+    pub(super) fn new(inputs: Inputs, estimator: EstimatorConfig, speed: Speed) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             inputs,
-            flow,
+            estimator,
             kept_epoch: None,
             scores: BTreeMap::new(),
             speed,
@@ -130,7 +130,7 @@ impl Inputs {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::flow::{FlowConfig, Preset};
+    use crate::estimators::flow::{FlowConfig, Preset};
     use crate::kernels::{Family, FeatureShape};
 
     /// Some result.
@@ -155,7 +155,7 @@ pub(super) mod tests {
             batch: 1,
             preprocess: 1.0,
             backbone: 2.0,
-            flow: 3.0,
+            estimator: 3.0,
             map: 1.0,
             whole: 6.0,
             fps: 1000.0 / 6.0,
@@ -163,7 +163,7 @@ pub(super) mod tests {
             additional_params: 7,
         };
         let flow = FlowConfig::preset(Preset::Paper, Family::Wavelet, &shapes).unwrap();
-        CellResult::new(inputs, flow, speed)
+        CellResult::new(inputs, EstimatorConfig::FastFlow(flow), speed)
     }
 
     #[test]

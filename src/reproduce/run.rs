@@ -221,9 +221,10 @@ impl<'a> Runner<'a> {
         detector.save(&folder)?;
         write_card(detector.config(), &folder)?;
         let config = detector.config();
-        let mut result = CellResult::new(inputs, config.flow.clone(), self.speed(&detector)?);
+        let mut result = CellResult::new(inputs, config.estimator.clone(), self.speed(&detector)?);
         let training = config.training.as_ref();
-        result.kept_epoch = training.and_then(|record| Some(record.stopping.as_ref()?.epoch));
+        let run = training.and_then(|record| record.optimisation.as_ref());
+        result.kept_epoch = run.and_then(|run| Some(run.stopping.as_ref()?.epoch));
         result.seconds = history.iter().map(|epoch| epoch.seconds).sum();
         result.scores.insert(cell.variant.clone(), own);
         Ok((result, detector))
@@ -231,9 +232,9 @@ impl<'a> Runner<'a> {
 
     fn speed(&self, detector: &Detector) -> Result<Speed> {
         let (config, device) = (detector.config(), &self.device);
-        let (backbone, flow) = (detector.backbone(), detector.flow());
+        let (backbone, estimator) = (detector.backbone(), detector.estimator());
         let (scoring, input) = (&config.scoring, &config.preprocessing);
-        Speed::measure(backbone, flow, scoring, input, 1, SPEED_ROUNDS, device)
+        Speed::measure(backbone, estimator, scoring, input, 1, SPEED_ROUNDS, device)
     }
 
     /// Scores a cell's detector in the ways that only score, where that is not done; whether something was. Each

@@ -4,19 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result, backbones,
-    detector::{AugmentationRecord, Schedule, Scoring, ScoringChanges},
-    flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, MapKind, Preset},
+    detector::{AugmentationRecord, Schedule},
+    estimators::{
+        EstimatorConfig, MapKind, Scoring, ScoringChanges,
+        flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
+    },
     imaging::{Augmentation, Preprocessing},
     training::{Stop, TrainConfig},
 };
 
 /// Settings that only change how a detector scores and is measured, not the detector.
-const SCORING: [&str; 6] = [
+const SCORING: [&str; 7] = [
     "map",
     "image_map",
     "pixel_map",
     "top_k",
     "image_weights",
+    "smoothing",
     "pixel_size",
 ];
 
@@ -63,6 +67,7 @@ pub struct Settings {
     pub pixel_map: Option<MapKind>,
     pub top_k: Option<usize>,
     pub image_weights: Option<Vec<f32>>,
+    pub smoothing: Option<f32>,
     pub standardise_scales: bool,
     pub pixel_size: Option<usize>,
 }
@@ -108,6 +113,7 @@ impl Default for Settings {
             pixel_map: None,
             top_k: None,
             image_weights: None,
+            smoothing: None,
             standardise_scales: false,
             pixel_size: None,
         }
@@ -126,7 +132,7 @@ impl Settings {
         let defaults = TrainConfig::new(self.preset);
         let scoring = TrainConfig::preset_scoring(self.preset, &input, scales);
         let config = TrainConfig {
-            flow: Some(flow),
+            estimator: Some(EstimatorConfig::FastFlow(flow)),
             preprocessing: Some(input),
             scoring: self.scoring(&scoring),
             epochs: self.epochs.unwrap_or(defaults.epochs),
@@ -191,6 +197,7 @@ impl Settings {
             pixel_map: self.pixel_map,
             top_k: self.top_k,
             image_weights: self.image_weights.clone(),
+            smoothing: self.smoothing,
         };
         Scoring {
             standardise_scales: self.standardise_scales,

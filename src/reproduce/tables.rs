@@ -39,8 +39,9 @@ pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
                 &["kernels"],
                 &published.kernels,
                 |s, row| {
-                    serde_json::to_value(s.result.flow.kernels)
-                        .is_ok_and(|kernels| kernels == *row.what)
+                    let flow = s.result.estimator.as_flow();
+                    let kernels = flow.and_then(|flow| serde_json::to_value(flow.kernels).ok());
+                    kernels.is_some_and(|kernels| kernels == *row.what)
                 },
             ),
             maker.ablation(
@@ -49,7 +50,10 @@ pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
                 "ratio",
                 &["hidden"],
                 &published.hidden,
-                |s, row| row.first == s.result.flow.hidden.first().copied(),
+                |s, row| {
+                    let flow = s.result.estimator.as_flow();
+                    flow.is_some_and(|flow| row.first == flow.hidden.first().copied())
+                },
             ),
             maker.ablation(
                 8,

@@ -1,4 +1,4 @@
-//! Thresholds from normal images that the flow has not seen.
+//! Thresholds from normal images that the estimator has not seen.
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -6,9 +6,8 @@ use rayon::prelude::*;
 use super::device::EVALUATION_BATCH;
 use crate::{
     Error, Result,
-    detector::{Calibration, NativeMaps, ScaleStatistics, Scoring},
-    features::FeatureStore,
-    flow::{FastFlow, combine},
+    detector::Calibration,
+    estimators::{Estimator, FeatureSource, MapStatistics, NativeMaps, ScaleStatistics, Scoring},
 };
 
 /// What the held-out normal images of `store` score, and the thresholds that let about
@@ -22,9 +21,9 @@ use crate::{
 /// # Errors
 /// Without held-out images, or when a score is not finite.
 pub fn calibrate(
-    flow: &FastFlow,
+    estimator: &dyn Estimator,
     scoring: &Scoring,
-    store: &FeatureStore,
+    store: &dyn FeatureSource,
     input: (usize, usize),
     false_alarm_rate: f64,
 ) -> Result<Calibration> {
@@ -33,19 +32,20 @@ pub fn calibrate(
             "no held-out normal images to set a threshold from".into(),
         ));
     }
-    let native = native_maps(flow, scoring, store)?;
+    let native = native_maps(estimator, scoring, store)?;
     let all: Vec<&NativeMaps> = native.iter().collect();
     let image_scales = scale_statistics(&all, |maps| &maps.image)?;
     let pixel_scales = scale_statistics(&all, |maps| &maps.pixel)?;
-    let image_shares = scoring.image_shares(image_scales.len(), Some(&image_scales));
-    let pixel_shares = scoring.pixel_shares(pixel_scales.len(), Some(&pixel_scales));
+    let statistics = Some(MapStatistics {
+        image: &image_scales,
+        pixel: &pixel_scales,
+    });
     let mut normal_scores = Vec::with_capacity(native.len());
     let mut largest = Vec::with_capacity(native.len());
     let mut medians = Vec::with_capacity(native.len());
     for maps in &native {
-        let image = combine(&maps.image, &image_shares, input)?;
-        normal_scores.push(scoring.score(&image)?);
-        let pixel = combine(&maps.pixel, &pixel_shares, input)?;
+        let (score, pixel) = scoring.finish(maps, statistics, input)?;
+        normal_scores.push(score.squeeze(0)?.to_scalar()?);
         let mut pixel = pixel.flatten_all()?.to_vec1::<f32>()?;
         pixel.sort_unstable_by(f32::total_cmp);
         medians.push(pixel[pixel.len() / 2]);
@@ -78,13 +78,16 @@ fn conformal(sorted: &[f32], rate: f64) -> f32 {
 
 /// The maps of every image of `store`.
 pub(super) fn native_maps(
-    flow: &FastFlow,
+    estimator: &dyn Estimator,
     scoring: &Scoring,
-    store: &FeatureStore,
+    store: &dyn FeatureSource,
 ) -> Result<Vec<NativeMaps>> {
-    let device = &flow.device();
-    let maps =
-        |records: &[usize]| scoring.native_maps(&flow.forward(&store.batch(records, device)?)?);
+    let device = &estimator.device();
+    let maps = |records: &[usize]| {
+        estimator
+            .native_maps(&store.batch(records, device)?, scoring)?
+            .to_cpu()
+    };
     if let Device::Cpu = device {
         return (0..store.len())
             .into_par_iter()
@@ -97,14 +100,7 @@ pub(super) fn native_maps(
     for batch in records.chunks(EVALUATION_BATCH) {
         let maps = maps(batch)?;
         for image in 0..batch.len() {
-            let of_image = |maps: &[Tensor]| -> Result<Vec<Tensor>> {
-                let maps = maps.iter();
-                maps.map(|map| Ok(map.narrow(0, image, 1)?)).collect()
-            };
-            all.push(NativeMaps {
-                image: of_image(&maps.image)?,
-                pixel: of_image(&maps.pixel)?,
-            });
+            all.push(maps.of_image(image)?);
         }
     }
     Ok(all)

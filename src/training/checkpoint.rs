@@ -1,4 +1,4 @@
-//! The whole state of a run in one safetensors file: flow, optimizer, and where in the epoch it stands.
+//! The whole state of a run in one safetensors file: model, optimizer, and where in the epoch it stands.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,11 +10,11 @@ use super::{EpochRecord, stop::Best};
 use crate::{
     Error, Result,
     detector::{read_tensors, write_tensors},
-    flow::FastFlow,
+    estimators::Estimator,
 };
 
 const METADATA_KEY: &str = "fastflow.training";
-const FLOW_PREFIX: &str = "flow.";
+const MODEL_PREFIX: &str = "model.";
 const BEST_PREFIX: &str = "best.";
 
 /// Where a run stands; the tensors aside.
@@ -41,11 +41,11 @@ pub(super) struct Position {
     pub best: Option<Best>,
 }
 
-/// `best` are the flow's tensors after the epoch `position.best`, `moments` the optimizer's.
+/// `best` are the model's tensors after the epoch `position.best`, `moments` the optimizer's.
 pub(super) fn save(
     path: &Path,
     position: &Position,
-    flow: &FastFlow,
+    model: &dyn Estimator,
     best: &BTreeMap<String, Tensor>,
     moments: BTreeMap<String, Tensor>,
 ) -> Result<()> {
@@ -53,8 +53,8 @@ pub(super) fn save(
     for (name, tensor) in best {
         tensors.insert(format!("{BEST_PREFIX}{name}"), tensor.clone());
     }
-    for (name, tensor) in flow.tensors()? {
-        tensors.insert(format!("{FLOW_PREFIX}{name}"), tensor);
+    for (name, tensor) in model.tensors()? {
+        tensors.insert(format!("{MODEL_PREFIX}{name}"), tensor);
     }
     let text =
         serde_json::to_string(position).map_err(|e| Error::Training(format!("checkpoint: {e}")))?;
@@ -68,8 +68,8 @@ pub(super) fn save(
 /// A checkpoint as read from disk.
 pub(super) struct Checkpoint {
     pub position: Position,
-    /// The flow's tensors by their names in an artifact.
-    pub flow: BTreeMap<String, Tensor>,
+    /// The model's tensors by their names in an artifact.
+    pub model: BTreeMap<String, Tensor>,
     /// Those of the best epoch; empty without a stopping rule.
     pub best: BTreeMap<String, Tensor>,
     /// The optimizer's.
@@ -86,10 +86,10 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
         .get(METADATA_KEY)
         .ok_or_else(|| fail("a safetensors file, but not a training checkpoint".into()))?;
     let position = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
-    let [mut flow, mut best, mut adam] = [const { BTreeMap::new() }; 3];
+    let [mut model, mut best, mut adam] = [const { BTreeMap::new() }; 3];
     for (name, tensor) in tensors {
-        if let Some(inner) = name.strip_prefix(FLOW_PREFIX) {
-            flow.insert(inner.to_string(), tensor);
+        if let Some(inner) = name.strip_prefix(MODEL_PREFIX) {
+            model.insert(inner.to_string(), tensor);
         } else if let Some(inner) = name.strip_prefix(BEST_PREFIX) {
             best.insert(inner.to_string(), tensor);
         } else {
@@ -98,7 +98,7 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
     }
     Ok(Checkpoint {
         position,
-        flow,
+        model,
         best,
         adam,
     })

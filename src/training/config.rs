@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::AdamConfig;
 use crate::{
     Error, Result,
-    detector::{AugmentationRecord, DatasetRecord, ImageScore, Schedule, Scoring},
-    flow::{Activations, FlowConfig, MapKind, Preset},
+    detector::{AugmentationRecord, DatasetRecord, Schedule},
+    estimators::{
+        EstimatorConfig, ImageScore, MapKind, Scoring,
+        flow::{Activations, Preset},
+    },
     imaging::Preprocessing,
 };
 
@@ -18,8 +21,8 @@ use crate::{
 pub struct TrainConfig {
     /// Where the defaults came from.
     pub preset: Preset,
-    /// The flow's architecture; the preset's for the backbone where none.
-    pub flow: Option<FlowConfig>,
+    /// The method and its settings; the preset's flow for the backbone where none.
+    pub estimator: Option<EstimatorConfig>,
     /// The network's input; the backbone's default where none.
     pub preprocessing: Option<Preprocessing>,
     /// From latents to scores.
@@ -100,7 +103,7 @@ impl TrainConfig {
         };
         Self {
             preset,
-            flow: None,
+            estimator: None,
             preprocessing: None,
             scoring: Scoring {
                 image_map: map,
@@ -108,6 +111,7 @@ impl TrainConfig {
                 image_score: ImageScore::Max,
                 standardise_scales: false,
                 image_weights: None,
+                smoothing: None,
             },
             epochs,
             batch,
@@ -204,7 +208,7 @@ impl TrainConfig {
 mod tests {
     use super::{Preset, TrainConfig};
     use crate::{
-        detector::ImageScore,
+        estimators::ImageScore,
         imaging::{Interpolation, Preprocessing},
     };
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::AdamConfig;
 use crate::{
     Error, Result,
-    features::FeatureStore,
-    flow::FastFlow,
+    estimators::{FeatureSource, Trainable},
+    kernels::FeatureShape,
     kernels::adam::{AdamStep, Decided, Decision, adam_step},
     kernels::device::free_memory,
 };
@@ -179,7 +179,7 @@ pub(super) const EVALUATION_BATCH: usize = 16;
 
 /// Cached features on the flow's device where they fit; else batches are copied there one by one.
 pub struct DeviceFeatures<'a> {
-    store: &'a FeatureStore,
+    store: &'a dyn FeatureSource,
     device: Device,
     resident: Option<Vec<Tensor>>,
 }
@@ -189,12 +189,12 @@ impl<'a> DeviceFeatures<'a> {
     ///
     /// # Errors
     /// When the device fails for another reason than its memory.
-    pub fn new(store: &'a FeatureStore, device: &Device) -> Result<Self> {
+    pub fn new(store: &'a dyn FeatureSource, device: &Device) -> Result<Self> {
         let mut features = Self::streamed(store, device);
         if !fits(store, device)? {
             return Ok(features);
         }
-        features.resident = match store.on_device(device) {
+        features.resident = match on_device(store, device) {
             Ok(maps) => Some(maps),
             Err(Error::GpuMemory(_)) => None,
             Err(error) => return Err(error),
@@ -203,7 +203,7 @@ impl<'a> DeviceFeatures<'a> {
     }
 
     /// Copies nothing yet.
-    pub fn streamed(store: &'a FeatureStore, device: &Device) -> Self {
+    pub fn streamed(store: &'a dyn FeatureSource, device: &Device) -> Self {
         Self {
             store,
             device: device.clone(),
@@ -212,7 +212,7 @@ impl<'a> DeviceFeatures<'a> {
     }
 
     /// What the features are of.
-    pub fn store(&self) -> &'a FeatureStore {
+    pub fn store(&self) -> &'a dyn FeatureSource {
         self.store
     }
 
@@ -242,13 +242,36 @@ impl<'a> DeviceFeatures<'a> {
     }
 }
 
-fn fits(store: &FeatureStore, device: &Device) -> Result<bool> {
+/// All maps on `device`, one `[N, C, H, W]` tensor a scale, in the order of the records.
+///
+/// # Errors
+/// When the device is out of memory.
+fn on_device(store: &dyn FeatureSource, device: &Device) -> Result<Vec<Tensor>> {
+    /// Records that are copied at a time: the host holds each only once more.
+    const CHUNK: usize = 64;
+    let records: Vec<usize> = (0..store.len()).collect();
+    let empty = |shape: &FeatureShape| {
+        let dims = (store.len(), shape.channels, shape.height, shape.width);
+        Ok(Tensor::zeros(dims, DType::F32, device)?)
+    };
+    let all: Vec<Tensor> = store.shapes().iter().map(empty).collect::<Result<_>>()?;
+    for (chunk, records) in records.chunks(CHUNK).enumerate() {
+        for (maps, part) in all.iter().zip(store.batch(records, device)?) {
+            maps.slice_set(&part, 0, chunk * CHUNK)?;
+        }
+    }
+    Ok(all)
+}
+
+fn fits(store: &dyn FeatureSource, device: &Device) -> Result<bool> {
     // candle's `index_select` counts a tensor's values in 32 bits on a GPU.
     let shapes = store.shapes().iter();
     let largest = shapes.map(|shape| shape.values() * store.len()).max();
     let countable = largest.is_some_and(|values| u32::try_from(values).is_ok());
+    let values: usize = store.shapes().iter().map(FeatureShape::values).sum();
+    let bytes = (values * store.len() * size_of::<f32>()) as u64;
     let free = free_memory(device)?;
-    Ok(!store.is_empty() && free.is_none_or(|free| countable && store.bytes() <= free / SHARE))
+    Ok(!store.is_empty() && free.is_none_or(|free| countable && bytes <= free / SHARE))
 }
 
 /// Queues one training step.
@@ -256,13 +279,13 @@ fn fits(store: &FeatureStore, device: &Device) -> Result<bool> {
 /// # Errors
 /// When tensors do not fit or the device failed before.
 pub fn device_step(
-    flow: &FastFlow,
+    model: &dyn Trainable,
     adam: &mut DeviceAdam,
     features: &DeviceFeatures<'_>,
     records: &[usize],
     clip: Option<f64>,
 ) -> Result<()> {
-    let (loss, gradients) = flow.device_loss_and_gradients(&features.batch(records)?)?;
+    let (loss, gradients) = model.loss_and_gradients(&features.batch(records)?)?;
     adam.step(&gradients, &loss, records.len(), clip)
 }
 
@@ -271,8 +294,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{
-        features::FeatureWriter,
-        flow::{Coupling, FeatureNorm, FlowConfig, Kernels},
+        estimators::flow::{Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels},
+        features::{FeatureStore, FeatureWriter},
         kernels::FeatureShape,
         training::{Adam, batch_gradients},
     };

@@ -9,20 +9,23 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::device::{DeviceFeatures, EVALUATION_BATCH};
-use crate::{Result, features::FeatureStore, flow::FastFlow};
+use crate::{
+    Result,
+    estimators::{FeatureSource, Trainable},
+};
 
 /// Lanes of a batch. More lanes keep more cores busy and cost one gradient buffer a running lane.
 const LANES: usize = 8;
 /// Fewest images of a lane: each lane transforms the weights for itself, which one image does not repay.
 const LEAST_IMAGES: usize = 2;
-/// Images that one lane takes through the flow at a time.
+/// Images that one lane takes through the model at a time.
 const MICRO_BATCH: usize = 4;
 
 /// Sums over the images of a batch.
 pub struct Gradients {
     /// Sum of the images' negative log-likelihoods (constant left out).
     pub loss: f64,
-    /// Flat gradients in the order of [`FastFlow::parameters`].
+    /// Flat gradients in the order of [`Trainable::parameters`].
     pub values: Vec<Vec<f32>>,
 }
 
@@ -52,13 +55,13 @@ impl Gradients {
 /// # Errors
 /// When the tensor library fails.
 pub fn batch_gradients(
-    flow: &FastFlow,
-    store: &FeatureStore,
+    model: &dyn Trainable,
+    store: &dyn FeatureSource,
     records: &[usize],
     device: &Device,
 ) -> Result<Gradients> {
     if !device.is_cpu() {
-        return micro_batch(flow, store, records, device);
+        return micro_batch(model, store, records, device);
     }
     let lanes: Vec<&[usize]> = records
         .chunks(records.len().div_ceil(LANES).max(LEAST_IMAGES))
@@ -67,7 +70,7 @@ pub fn batch_gradients(
     for wave in lanes.chunks(rayon::current_num_threads()) {
         let parts: Vec<Result<Gradients>> = wave
             .par_iter()
-            .map(|lane| lane_gradients(flow, store, lane, device))
+            .map(|lane| lane_gradients(model, store, lane, device))
             .collect();
         for part in parts {
             let part = part?;
@@ -84,27 +87,28 @@ pub fn batch_gradients(
 }
 
 fn lane_gradients(
-    flow: &FastFlow,
-    store: &FeatureStore,
+    model: &dyn Trainable,
+    store: &dyn FeatureSource,
     lane: &[usize],
     device: &Device,
 ) -> Result<Gradients> {
     let mut parts = lane.chunks(MICRO_BATCH);
     let first = parts.next().unwrap_or(&[]);
-    let mut total = micro_batch(flow, store, first, device)?;
+    let mut total = micro_batch(model, store, first, device)?;
     for part in parts {
-        total.add(micro_batch(flow, store, part, device)?);
+        total.add(micro_batch(model, store, part, device)?);
     }
     Ok(total)
 }
 
 fn micro_batch(
-    flow: &FastFlow,
-    store: &FeatureStore,
+    model: &dyn Trainable,
+    store: &dyn FeatureSource,
     records: &[usize],
     device: &Device,
 ) -> Result<Gradients> {
-    let (loss, gradients) = flow.loss_and_gradients(&store.batch(records, device)?)?;
+    let (loss, gradients) = model.loss_and_gradients(&store.batch(records, device)?)?;
+    let loss = loss.to_scalar::<f64>()?;
     let flat = |g: Tensor| Ok(g.flatten_all()?.to_vec1::<f32>()?);
     let values = gradients.into_iter().map(flat).collect::<Result<_>>()?;
     Ok(Gradients { loss, values })
@@ -114,27 +118,27 @@ fn micro_batch(
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn mean_nll(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<f64> {
+pub fn mean_nll(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Result<f64> {
     let store = features.store();
     let each = match features.device() {
-        Device::Cpu => nll_on_cores(flow, features)?,
-        _ => nll_in_batches(flow, features)?,
+        Device::Cpu => nll_on_cores(model, features)?,
+        _ => nll_in_batches(model, features)?,
     };
     let sum: f64 = each.iter().map(|&nll| f64::from(nll)).sum();
     Ok(per_value(sum / store.len().max(1) as f64, store))
 }
 
-fn nll_on_cores(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
-    let one = |record| Ok(flow.nll(&features.batch(&[record])?)?.to_vec1::<f32>()?);
+fn nll_on_cores(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
+    let one = |record| Ok(model.nll(&features.batch(&[record])?)?.to_vec1::<f32>()?);
     let each = (0..features.store().len()).into_par_iter().map(one);
     Ok(each.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// On a GPU: one thread queues everything, and the values are read back once.
-fn nll_in_batches(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
+fn nll_in_batches(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
     let records: Vec<usize> = (0..features.store().len()).collect();
     let batches = records.chunks(EVALUATION_BATCH);
-    let parts = batches.map(|batch| flow.nll(&features.batch(batch)?));
+    let parts = batches.map(|batch| model.nll(&features.batch(batch)?));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     match parts.is_empty() {
         true => Ok(Vec::new()),
@@ -143,7 +147,7 @@ fn nll_in_batches(flow: &FastFlow, features: &DeviceFeatures<'_>) -> Result<Vec<
 }
 
 /// An image's negative log-likelihood (constant left out) as nats a feature value, constant included.
-pub fn per_value(nll: f64, store: &FeatureStore) -> f64 {
+pub fn per_value(nll: f64, store: &dyn FeatureSource) -> f64 {
     let values: usize = store.shapes().iter().map(|shape| shape.values()).sum();
     nll / values as f64 + 0.5 * (2.0 * std::f64::consts::PI).ln()
 }

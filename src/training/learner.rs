@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::{Adam, AdamConfig, DeviceAdam};
-use crate::{Result, flow::FastFlow};
+use crate::{Result, estimators::Trainable};
 
-/// Adam, where the flow is.
+/// Adam, where the model is.
 pub(super) enum Learner {
     Host(Adam),
     Device(DeviceAdam),
 }
 
 impl Learner {
-    pub(super) fn new(flow: &FastFlow, config: AdamConfig, device: &Device) -> Result<Self> {
-        let parameters = flow.parameters();
+    pub(super) fn new(model: &dyn Trainable, config: AdamConfig, device: &Device) -> Result<Self> {
+        let parameters = model.parameters();
         Ok(match device {
             Device::Cpu => Self::Host(Adam::new(parameters, config)?),
             _ => Self::Device(DeviceAdam::new(parameters, config, device)?),

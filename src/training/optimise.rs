@@ -18,7 +18,10 @@ use super::{
     run::RunFolder,
     stop::{Best, Judge},
 };
-use crate::{Error, Result, features::FeatureStore, flow::FastFlow};
+use crate::{
+    Error, Result,
+    estimators::{FeatureSource, Trainable},
+};
 
 /// On a GPU the loss is read back after so many steps.
 const READ_EVERY: usize = 20;
@@ -35,17 +38,17 @@ pub(super) struct Optimisation<'a> {
 
 /// What changes from step to step.
 struct State {
-    flow: FastFlow,
+    model: Box<dyn Trainable>,
     learner: Learner,
     position: Position,
-    /// Copies of the flow's tensors after the best epoch; empty without a stopping rule.
+    /// Copies of the model's tensors after the best epoch; empty without a stopping rule.
     best: BTreeMap<String, Tensor>,
     saved: Instant,
 }
 
-/// A trained flow and its epochs.
+/// A trained model and its epochs.
 pub(super) struct Fitted {
-    pub flow: FastFlow,
+    pub model: Box<dyn Trainable>,
     pub history: Vec<EpochRecord>,
     /// Which epoch the stopping rule kept.
     pub best: Option<Best>,
@@ -82,19 +85,19 @@ pub(super) fn open_checkpoint(
 }
 
 impl Optimisation<'_> {
-    /// Trains `flow` (or what the checkpoint holds) for the configured epochs, or until `judge` sees no better
-    /// one; then the best one's flow is returned.
+    /// Trains `model` (or what the checkpoint holds) for the configured epochs, or until `judge` sees no better
+    /// one; then the best one's is returned.
     pub(super) fn fit(
         &self,
-        flow: FastFlow,
+        model: Box<dyn Trainable>,
         checkpoint: Option<Checkpoint>,
-        store: &FeatureStore,
-        held_out: &FeatureStore,
+        store: &dyn FeatureSource,
+        held_out: &dyn FeatureSource,
         judge: Option<&Judge<'_>>,
         progress: &mut dyn Progress,
     ) -> Result<Fitted> {
         let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
-        let mut state = self.start(flow, checkpoint)?;
+        let mut state = self.start(model, checkpoint)?;
         let resident = self.resident(&state, store, progress)?;
         let held_out = match &resident {
             Some(_) => DeviceFeatures::new(held_out, self.device)?,
@@ -120,7 +123,7 @@ impl Optimisation<'_> {
     fn resident<'a>(
         &self,
         state: &State,
-        store: &'a FeatureStore,
+        store: &'a dyn FeatureSource,
         progress: &mut dyn Progress,
     ) -> Result<Option<DeviceFeatures<'a>>> {
         let Learner::Device(_) = state.learner else {
@@ -144,15 +147,15 @@ impl Optimisation<'_> {
 
     fn finish(&self, state: State) -> Result<Fitted> {
         let best = state.position.best;
-        let flow = match best {
-            None => state.flow,
+        let model = match best {
+            None => state.model,
             Some(_) => {
-                let (config, shapes) = (state.flow.config(), state.flow.shapes());
-                FastFlow::from_tensors(config, shapes, state.best, self.device)?
+                let (config, shapes) = (state.model.config(), state.model.shapes());
+                config.load_trainable(shapes, state.best, self.device)?
             }
         };
         Ok(Fitted {
-            flow,
+            model,
             history: state.position.history,
             best,
         })
@@ -168,7 +171,7 @@ impl Optimisation<'_> {
         let Some(judge) = judge else {
             return Ok(record);
         };
-        let auroc = judge.auroc(&state.flow)?;
+        let auroc = judge.auroc(state.model.as_ref())?;
         record.synthetic_auroc = Some(auroc);
         let this = Best {
             epoch: record.epoch,
@@ -177,8 +180,8 @@ impl Optimisation<'_> {
         };
         if this.beats(state.position.best.as_ref()) {
             state.position.best = Some(this);
-            // Copies: the optimizer goes on in the flow's own memory.
-            let tensors = state.flow.tensors()?.into_iter();
+            // Copies: the optimizer goes on in the model's own memory.
+            let tensors = state.model.tensors()?.into_iter();
             state.best = tensors
                 .map(|(name, tensor)| Ok((name, tensor.copy()?)))
                 .collect::<Result<_>>()?;
@@ -186,30 +189,30 @@ impl Optimisation<'_> {
         Ok(record)
     }
 
-    fn start(&self, flow: FastFlow, checkpoint: Option<Checkpoint>) -> Result<State> {
+    fn start(&self, model: Box<dyn Trainable>, checkpoint: Option<Checkpoint>) -> Result<State> {
         let adam_config = AdamConfig {
             learning_rate: self.config.learning_rate,
             weight_decay: self.config.weight_decay,
             ..AdamConfig::default()
         };
-        // A checkpoint of the second run says that the first was complete: its flow is needed no more,
+        // A checkpoint of the second run says that the first was complete: its model is needed no more,
         // and is trained again only for the threshold.
         let checkpoint = checkpoint.filter(|c| c.position.final_fit == self.final_fit);
-        let (flow, best, restored) = match checkpoint {
-            None => (flow, BTreeMap::new(), None),
+        let (model, best, restored) = match checkpoint {
+            None => (model, BTreeMap::new(), None),
             Some(Checkpoint {
                 position,
-                flow: tensors,
+                model: tensors,
                 best,
                 adam,
             }) => {
-                let mut flow =
-                    FastFlow::from_tensors(flow.config(), flow.shapes(), tensors, self.device)?;
-                flow.set_activations(self.config.activations);
-                (flow, best, Some((position, adam)))
+                let (config, shapes) = (model.config(), model.shapes());
+                let mut model = config.load_trainable(shapes, tensors, self.device)?;
+                model.set_activations(self.config.activations);
+                (model, best, Some((position, adam)))
             }
         };
-        let mut learner = Learner::new(&flow, adam_config, self.device)?;
+        let mut learner = Learner::new(model.as_ref(), adam_config, self.device)?;
         let position = match restored {
             None => {
                 self.folder.event("start", self.config)?;
@@ -227,7 +230,7 @@ impl Optimisation<'_> {
             }
         };
         Ok(State {
-            flow,
+            model,
             learner,
             position,
             best,
@@ -238,7 +241,7 @@ impl Optimisation<'_> {
     fn run_epoch(
         &self,
         state: &mut State,
-        store: &FeatureStore,
+        store: &dyn FeatureSource,
         resident: Option<&DeviceFeatures<'_>>,
         order: &[usize],
         progress: &mut dyn Progress,
@@ -254,7 +257,7 @@ impl Optimisation<'_> {
             match (&mut state.learner, resident) {
                 (Learner::Device(adam), Some(features)) => {
                     device_step(
-                        &state.flow,
+                        state.model.as_ref(),
                         adam,
                         features,
                         batch,
@@ -262,7 +265,8 @@ impl Optimisation<'_> {
                     )?;
                 }
                 _ => {
-                    let gradients = batch_gradients(&state.flow, store, batch, self.device)?;
+                    let gradients =
+                        batch_gradients(state.model.as_ref(), store, batch, self.device)?;
                     self.apply(state, gradients, batch.len())?;
                 }
             }
@@ -355,12 +359,12 @@ impl Optimisation<'_> {
     fn end_epoch(
         &self,
         state: &mut State,
-        store: &FeatureStore,
+        store: &dyn FeatureSource,
         held_out: &DeviceFeatures<'_>,
         images: usize,
     ) -> Result<EpochRecord> {
         let started = Instant::now();
-        let held_out_nll = mean_nll(&state.flow, held_out)?;
+        let held_out_nll = mean_nll(state.model.as_ref(), held_out)?;
         let position = &mut state.position;
         let loss = position.loss / images as f64;
         let record = EpochRecord {
@@ -386,7 +390,13 @@ impl Optimisation<'_> {
         let path = self.folder.checkpoint();
         state.position.optimizer_steps = state.learner.steps();
         let moments = state.learner.state()?;
-        checkpoint::save(&path, &state.position, &state.flow, &state.best, moments)?;
+        checkpoint::save(
+            &path,
+            &state.position,
+            state.model.as_ref(),
+            &state.best,
+            moments,
+        )?;
         state.saved = Instant::now();
         let at = json!({ "epoch": state.position.epoch, "step": state.position.step });
         self.folder.event("checkpoint", &at)?;

@@ -23,7 +23,8 @@ pub(super) struct HeldOutFit {
     /// Thresholds from images that the flow has not seen.
     pub calibration: Calibration,
     /// Their mean negative log-likelihood a feature value.
-    pub held_out_nll: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_out_nll: Option<f64>,
 }
 
 /// A run's files.

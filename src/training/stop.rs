@@ -7,9 +7,7 @@ use super::{calibration, config::Stop};
 use crate::{
     Result,
     datasets::{Sample, spoiled},
-    detector::Scoring,
-    features::FeatureStore,
-    flow::{FastFlow, combine},
+    estimators::{Estimator, FeatureSource, MapStatistics, Scoring},
     metrics::Ranking,
 };
 
@@ -20,9 +18,9 @@ const SEED: u64 = 1;
 pub(super) struct Judge<'a> {
     pub scoring: &'a Scoring,
     /// Features of [`exam`]'s images.
-    pub store: FeatureStore,
+    pub features: &'a dyn FeatureSource,
     /// Which of them have a defect.
-    pub defective: Vec<bool>,
+    pub defective: &'a [bool],
     /// Rows and columns of the network's input.
     pub input: (usize, usize),
 }
@@ -43,20 +41,23 @@ pub(super) fn exam(held_out: &[Sample]) -> Vec<Sample> {
 
 impl Judge<'_> {
     /// How well image scores tell the photos with a defect from those without: image AUROC.
-    pub fn auroc(&self, flow: &FastFlow) -> Result<f64> {
-        let native = calibration::native_maps(flow, self.scoring, &self.store)?;
-        let normals = native.iter().zip(&self.defective).filter(|(_, bad)| !**bad);
+    pub fn auroc(&self, model: &dyn Estimator) -> Result<f64> {
+        let native = calibration::native_maps(model, self.scoring, self.features)?;
+        let normals = native.iter().zip(self.defective).filter(|(_, bad)| !**bad);
         let normals: Vec<_> = normals.map(|(maps, _)| maps).collect();
-        let statistics = calibration::scale_statistics(&normals, |maps| &maps.image)?;
-        let shares = self
-            .scoring
-            .image_shares(statistics.len(), Some(&statistics));
+        let image = calibration::scale_statistics(&normals, |maps| &maps.image)?;
+        let statistics = MapStatistics {
+            image: &image,
+            pixel: &[],
+        };
         let mut scores = Vec::with_capacity(native.len());
         for maps in &native {
-            let map = combine(&maps.image, &shares, self.input)?;
-            scores.push(f64::from(self.scoring.score(&map)?));
+            let score = self
+                .scoring
+                .image_scores(maps, Some(statistics), self.input)?;
+            scores.push(f64::from(score.squeeze(0)?.to_scalar::<f32>()?));
         }
-        Ok(Ranking::new(&scores, &self.defective)?.auroc())
+        Ok(Ranking::new(&scores, self.defective)?.auroc())
     }
 }
 

@@ -6,39 +6,39 @@ use candle_core::Device;
 use sha2::{Digest, Sha256};
 
 use super::{
-    DeviceFeatures, EpochRecord, Progress, TrainConfig, calibrate,
+    EpochRecord, Progress, TrainConfig, calibrate,
     checkpoint::Checkpoint,
-    mean_nll,
-    optimise::{self, Fitted, Optimisation},
-    order::{self, Stream},
+    fit::{Data, Fit, Fitted},
+    optimise,
+    photos::Photos,
     progress,
     run::{HeldOutFit, RunFolder},
-    stop::{self, Judge},
 };
 use crate::{
     Error, Result,
     backbones::Backbone,
     datasets::{Dataset, Sample},
     detector::{
-        BackboneRecord, Calibration, Detector, DetectorConfig, SCHEMA_VERSION, StoppingRecord,
+        BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
         TrainingRecord,
     },
-    features::{Extraction, FeatureStore, Job, extract},
-    flow::{FastFlow, FlowConfig},
-    imaging::{Preprocessing, View},
+    estimators::{Estimator, EstimatorConfig, flow::FlowConfig},
+    features::{Extraction, FeatureStore, Records, extract},
+    imaging::Preprocessing,
+    kernels::FeatureShape,
 };
 
 /// What a run starts from.
 pub enum Origin {
-    /// A backbone and a fresh flow.
+    /// A backbone and a fresh estimator.
     Scratch {
         /// The frozen network.
         backbone: Box<dyn Backbone>,
         /// What the artifact says about its weights.
         record: BackboneRecord,
     },
-    /// A trained detector whose flow is adapted: permutations and feature statistics are kept, the
-    /// optimizer is fresh.
+    /// A detector that is adapted. Of a flow permutations and feature statistics are kept, and the optimizer is
+    /// fresh.
     Parent {
         /// The detector.
         detector: Box<Detector>,
@@ -51,7 +51,7 @@ pub enum Origin {
 pub struct Trained {
     /// Calibrated and saved.
     pub detector: Detector,
-    /// One record an epoch.
+    /// One record an epoch; empty of a method that is fitted in closed form.
     pub history: Vec<EpochRecord>,
 }
 
@@ -62,19 +62,20 @@ pub struct Trainer {
 }
 
 /// The origin's parts, and what they were settled to.
-struct Parts {
+pub(super) struct Parts {
     backbone: Box<dyn Backbone>,
     record: BackboneRecord,
     preprocessing: Preprocessing,
-    flow_config: FlowConfig,
-    parent: Option<(FastFlow, String)>,
+    shapes: Vec<FeatureShape>,
+    pub(super) estimator: EstimatorConfig,
+    pub(super) parent: Option<(Box<dyn Estimator>, String)>,
 }
 
-/// The normal images, all and divided.
-struct Data<'a> {
-    dataset: &'a Dataset,
-    train: &'a [Sample],
-    held_out: &'a [Sample],
+impl Parts {
+    /// Rows and columns of the network's input.
+    pub(super) fn input(&self) -> (usize, usize) {
+        (self.preprocessing.height, self.preprocessing.width)
+    }
 }
 
 impl Trainer {
@@ -87,7 +88,7 @@ impl Trainer {
         Ok(Self { config, device })
     }
 
-    /// Trains on the data set's normal images, sets the threshold and saves the detector to `out`.
+    /// Fits the data set's normal images, sets the threshold and saves the detector to `out`.
     ///
     /// Checkpoints and events go to `out/run`. With `resume` the run goes on from its checkpoint, to
     /// the same result as a run that was never broken.
@@ -103,145 +104,110 @@ impl Trainer {
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
         let parts = self.settle(origin)?;
+        if resume && !parts.estimator.is_trained() {
+            return Err(Error::Training(format!(
+                "{} is fitted in one pass and leaves nothing to resume; leave out --resume",
+                parts.estimator.title()
+            )));
+        }
         let (train, held_out) = dataset.split_held_out(self.config.seed);
         let data_hash = dataset.hash()?;
         let fingerprint = self.fingerprint(&parts, &data_hash)?;
         let folder = RunFolder::create(out)?;
         let checkpoint = optimise::open_checkpoint(&folder, resume, &fingerprint)?;
-
-        let data = Data {
-            dataset,
-            train: &train,
-            held_out: &held_out,
-        };
-        let mut run = Optimisation {
+        // The first fit is over where the checkpoint is of the second one: what it was for lies in its file.
+        let first_is_over = matches!(&checkpoint, Some(c) if c.position.final_fit);
+        let photos = Photos::plan(&self.config, dataset, &train, &held_out, first_is_over);
+        let store = self.extract(&parts, &photos, folder.path(), progress)?;
+        let data = photos.data(&store);
+        let fit = Fit {
             config: &self.config,
             device: &self.device,
             folder: &folder,
-            fingerprint,
-            final_fit: false,
+            fingerprint: &fingerprint,
+            parts: &parts,
         };
-        let (mut fitted, held_out_fit) = match checkpoint {
-            // The first fit is over: what it was for lies in its file.
-            Some(checkpoint) if checkpoint.position.final_fit => {
-                run.final_fit = true;
-                let fitted = self.fit_all(&parts, &run, Some(checkpoint), &data, progress)?;
-                (fitted, folder.read_held_out_fit()?)
-            }
-            checkpoint => self.fit_and_calibrate(&parts, &run, checkpoint, &data, progress)?,
-        };
-        if self.config.final_fit && !run.final_fit {
-            progress.note("training once more on all normal images, threshold kept");
-            folder.write_held_out_fit(&held_out_fit)?;
-            run.final_fit = true;
-            fitted = self.fit_all(&parts, &run, None, &data, progress)?;
-        }
-        let Fitted {
-            flow,
-            history,
-            best,
-        } = fitted;
-        if best.is_none()
-            && let Some(warning) = progress::diverged(&history)
-        {
-            progress.note(&warning);
-        }
-        let images = if self.config.final_fit {
-            dataset.train.len()
-        } else {
-            train.len()
-        };
-        let mut record =
-            self.training_record(&parts, data_hash, images, &data, held_out_fit.held_out_nll);
-        record.epochs = history.len();
-        record.stopping = best.map(|best| StoppingRecord {
-            epoch: best.epoch,
-            synthetic_auroc: best.auroc,
-        });
+        let (fitted, held_out_fit) = self.fit_stages(&fit, checkpoint, &data, progress)?;
+        let record = self.training_record(
+            &parts,
+            data_hash,
+            if self.config.final_fit {
+                dataset.train.len()
+            } else {
+                train.len()
+            },
+            names(dataset, &held_out),
+            self.optimisation_record(&fitted, &held_out_fit),
+        );
         let calibration = held_out_fit.calibration;
-        let detector = self.assemble(parts, flow, &dataset.name, calibration, record)?;
+        let Fitted {
+            estimator, history, ..
+        } = fitted;
+        drop(data);
+        let detector = self.assemble(parts, estimator, &dataset.name, calibration, record)?;
         detector.save(out)?;
         Ok(Trained { detector, history })
     }
 
-    /// Trains on the images that are not held out, and sets the thresholds on those that are.
-    fn fit_and_calibrate(
+    /// The fit without the held-out images and the thresholds from them, then the fit on all where that is wanted.
+    fn fit_stages(
         &self,
-        parts: &Parts,
-        run: &Optimisation<'_>,
+        fit: &Fit<'_>,
         checkpoint: Option<Checkpoint>,
         data: &Data<'_>,
         progress: &mut dyn Progress,
     ) -> Result<(Fitted, HeldOutFit)> {
-        let store = self.extract(parts, data.train, true, run.folder.path(), progress)?;
-        let held_out = self.extract(parts, data.held_out, false, run.folder.path(), progress)?;
-        let judge = self.judge(parts, run, data, progress)?;
-        let flow = self.initial_flow(parts, &store)?;
-        let fitted = run.fit(
-            flow,
-            checkpoint,
-            &store,
-            &held_out,
-            judge.as_ref(),
-            progress,
-        )?;
+        let (mut checkpoint, mut fitted) = (checkpoint, None);
+        let first = match &data.train {
+            None => fit.folder.read_held_out_fit()?,
+            Some(train) => {
+                let checkpoint = checkpoint.take();
+                let first = fit.run(
+                    false,
+                    train,
+                    &data.held_out,
+                    data.validation(),
+                    checkpoint,
+                    progress,
+                )?;
+                let found = self.calibrated(fit, &first, &data.held_out)?;
+                fitted = Some(first);
+                found
+            }
+        };
+        if let Some(all) = &data.all {
+            if data.train.is_some() {
+                progress.note("fitting once more on all normal images, threshold kept");
+                fit.folder.write_held_out_fit(&first)?;
+            }
+            fitted = Some(fit.run(true, all, &data.held_out, None, checkpoint, progress)?);
+        }
+        let fitted = fitted.ok_or_else(|| Error::Training("nothing was to be fitted".into()))?;
+        if fitted.best.is_none()
+            && let Some(warning) = progress::diverged(&fitted.history)
+        {
+            progress.note(&warning);
+        }
+        Ok((fitted, first))
+    }
+
+    fn calibrated(
+        &self,
+        fit: &Fit<'_>,
+        fitted: &Fitted,
+        held_out: &Records<'_>,
+    ) -> Result<HeldOutFit> {
         let calibration = calibrate(
-            &fitted.flow,
+            fitted.estimator.as_ref(),
             &self.config.scoring,
-            &held_out,
-            (parts.preprocessing.height, parts.preprocessing.width),
+            held_out,
+            fit.parts.input(),
             self.config.false_alarm_rate,
         )?;
-        let held_out_features = DeviceFeatures::streamed(&held_out, &self.device);
-        let held_out_nll = mean_nll(&fitted.flow, &held_out_features)?;
-        Ok((
-            fitted,
-            HeldOutFit {
-                calibration,
-                held_out_nll,
-            },
-        ))
-    }
-
-    /// What the stopping rule judges by; none without one.
-    fn judge(
-        &self,
-        parts: &Parts,
-        run: &Optimisation<'_>,
-        data: &Data<'_>,
-        progress: &mut dyn Progress,
-    ) -> Result<Option<Judge<'_>>> {
-        if self.config.stop.is_none() {
-            return Ok(None);
-        }
-        let exam = stop::exam(data.held_out);
-        Ok(Some(Judge {
-            scoring: &self.config.scoring,
-            store: self.extract(parts, &exam, false, run.folder.path(), progress)?,
-            defective: exam.iter().map(Sample::is_defective).collect(),
-            input: (parts.preprocessing.height, parts.preprocessing.width),
-        }))
-    }
-
-    /// Trains on all normal images.
-    fn fit_all(
-        &self,
-        parts: &Parts,
-        run: &Optimisation<'_>,
-        checkpoint: Option<Checkpoint>,
-        data: &Data<'_>,
-        progress: &mut dyn Progress,
-    ) -> Result<Fitted> {
-        let store = self.extract(
-            parts,
-            &data.dataset.train,
-            true,
-            run.folder.path(),
-            progress,
-        )?;
-        let held_out = self.extract(parts, data.held_out, false, run.folder.path(), progress)?;
-        let flow = self.initial_flow(parts, &store)?;
-        run.fit(flow, checkpoint, &store, &held_out, None, progress)
+        Ok(HeldOutFit {
+            calibration,
+            held_out_nll: fitted.held_out_nll,
+        })
     }
 
     fn settle(&self, origin: Origin) -> Result<Parts> {
@@ -258,30 +224,34 @@ impl Trainer {
                     .unwrap_or_else(|| backbone.info().preprocessing.clone());
                 preprocessing.validate(Path::new("--size"))?;
                 let shapes = backbone.shapes(preprocessing.height, preprocessing.width)?;
-                let flow_config = match &self.config.flow {
+                let estimator = match &self.config.estimator {
                     Some(config) => config.clone(),
-                    None => {
-                        FlowConfig::preset(self.config.preset, backbone.info().family, &shapes)?
-                    }
+                    None => EstimatorConfig::FastFlow(FlowConfig::preset(
+                        self.config.preset,
+                        backbone.info().family,
+                        &shapes,
+                    )?),
                 };
-                flow_config.validate(&shapes)?;
-                self.config.scoring.check_scales(shapes.len())?;
+                estimator.validate(&shapes)?;
+                self.config.scoring.check(&estimator, &shapes)?;
                 Ok(Parts {
                     backbone,
                     record,
                     preprocessing,
-                    flow_config,
+                    shapes,
+                    estimator,
                     parent: None,
                 })
             }
             Origin::Parent { detector, name } => {
-                let (config, backbone, flow) = detector.into_parts();
+                let (config, backbone, estimator) = detector.into_parts();
                 Ok(Parts {
                     backbone,
                     record: config.backbone,
                     preprocessing: config.preprocessing,
-                    flow_config: config.flow,
-                    parent: Some((flow, name)),
+                    shapes: config.feature_shapes,
+                    estimator: config.estimator,
+                    parent: Some((estimator, name)),
                 })
             }
         }
@@ -299,14 +269,14 @@ impl Trainer {
             ..self.config.clone()
         };
         let parent = match &parts.parent {
-            Some((flow, _)) => tensors_hash(flow)?,
+            Some((estimator, _)) => tensors_hash(estimator.as_ref())?,
             None => String::new(),
         };
         let all = (
             config,
             &parts.record,
             &parts.preprocessing,
-            &parts.flow_config,
+            &parts.estimator,
             parent,
             data_hash,
             env!("CARGO_PKG_VERSION"),
@@ -316,11 +286,11 @@ impl Trainer {
         Ok(hex(&Sha256::digest(text)))
     }
 
+    /// Every photo and view that the run needs, once.
     fn extract(
         &self,
         parts: &Parts,
-        samples: &[Sample],
-        augmented: bool,
+        photos: &Photos,
         folder: &Path,
         progress: &mut dyn Progress,
     ) -> Result<FeatureStore> {
@@ -331,54 +301,9 @@ impl Trainer {
             memory_limit: self.config.memory_limit,
             folder,
         };
-        let jobs = if augmented {
-            self.jobs(samples)
-        } else {
-            plain_jobs(samples)
-        };
-        extract(&settings, &jobs, &mut |done, total| {
+        extract(&settings, photos.jobs(), &mut |done, total| {
             progress.features(done, total)
         })
-    }
-
-    /// Every image as it is, then its augmented views, image by image.
-    fn jobs(&self, samples: &[Sample]) -> Vec<Job> {
-        let Some(augmentation) = &self.config.augmentation else {
-            return plain_jobs(samples);
-        };
-        let mut rng = order::generator(self.config.seed, Stream::Views);
-        let mut jobs = Vec::with_capacity(samples.len() * augmentation.count);
-        for sample in samples {
-            for view in 0..augmentation.count {
-                let view = match view {
-                    0 => View::IDENTITY,
-                    _ => augmentation.views.sample(&mut rng),
-                };
-                jobs.push(Job {
-                    sample: sample.clone(),
-                    view,
-                });
-            }
-        }
-        jobs
-    }
-
-    fn initial_flow(&self, parts: &Parts, store: &FeatureStore) -> Result<FastFlow> {
-        if let Some((flow, _)) = &parts.parent {
-            let (config, tensors) = (&parts.flow_config, flow.tensors()?);
-            let mut flow = FastFlow::from_tensors(config, store.shapes(), tensors, &self.device)?;
-            flow.set_activations(self.config.activations);
-            return Ok(flow);
-        }
-        let mut flow = FastFlow::init(
-            &parts.flow_config,
-            store.shapes(),
-            self.config.seed,
-            &self.device,
-        )?;
-        flow.set_activations(self.config.activations);
-        store.fit_norm(&mut flow)?;
-        Ok(flow)
     }
 
     fn training_record(
@@ -386,36 +311,48 @@ impl Trainer {
         parts: &Parts,
         data_hash: String,
         images: usize,
-        data: &Data<'_>,
-        held_out_nll: f64,
+        held_out: Vec<String>,
+        optimisation: Option<OptimisationRecord>,
     ) -> TrainingRecord {
         let config = &self.config;
         TrainingRecord {
             dataset: config.dataset.clone(),
             data_hash,
             images,
-            held_out: names(data.dataset, data.held_out),
+            held_out,
             final_fit: config.final_fit,
-            preset: config.preset,
             seed: config.seed,
-            epochs: config.epochs,
-            batch: config.batch,
-            learning_rate: config.learning_rate,
-            schedule: config.schedule,
-            weight_decay: config.weight_decay,
-            gradient_clip: config.gradient_clip,
             augmentation: config.augmentation.clone(),
-            held_out_nll,
-            stopping: None,
+            optimisation,
             parent: parts.parent.as_ref().map(|(_, name)| name.clone()),
             program: format!("fastflow {}", env!("CARGO_PKG_VERSION")),
         }
     }
 
+    /// What the optimiser did, of a method that has one.
+    fn optimisation_record(
+        &self,
+        fitted: &Fitted,
+        held_out_fit: &HeldOutFit,
+    ) -> Option<OptimisationRecord> {
+        let config = &self.config;
+        Some(OptimisationRecord {
+            preset: config.preset,
+            epochs: fitted.history.len(),
+            batch: config.batch,
+            learning_rate: config.learning_rate,
+            schedule: config.schedule,
+            weight_decay: config.weight_decay,
+            gradient_clip: config.gradient_clip,
+            held_out_nll: held_out_fit.held_out_nll?,
+            stopping: fitted.best.clone(),
+        })
+    }
+
     fn assemble(
         &self,
         parts: Parts,
-        flow: FastFlow,
+        estimator: Box<dyn Estimator>,
         name: &str,
         calibration: Calibration,
         training: TrainingRecord,
@@ -424,9 +361,9 @@ impl Trainer {
             schema_version: SCHEMA_VERSION,
             name: name.to_string(),
             backbone: parts.record,
-            feature_shapes: flow.shapes().to_vec(),
+            feature_shapes: parts.shapes,
             preprocessing: parts.preprocessing,
-            flow: parts.flow_config,
+            estimator: estimator.config(),
             scoring: self.config.scoring.clone(),
             calibration: Some(calibration),
             training: Some(training),
@@ -435,7 +372,7 @@ impl Trainer {
             licence: None,
             notes: None,
         };
-        let mut detector = Detector::new(config, parts.backbone, flow, self.device.clone())?;
+        let mut detector = Detector::new(config, parts.backbone, estimator, self.device.clone())?;
         let score = detector.fixture_score()?;
         detector.config_mut().fixture_score = Some(score);
         Ok(detector)
@@ -447,17 +384,9 @@ fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
     samples.iter().map(name).collect()
 }
 
-fn plain_jobs(samples: &[Sample]) -> Vec<Job> {
-    let job = |sample: &Sample| Job {
-        sample: sample.clone(),
-        view: View::IDENTITY,
-    };
-    samples.iter().map(job).collect()
-}
-
-fn tensors_hash(flow: &FastFlow) -> Result<String> {
+fn tensors_hash(estimator: &dyn Estimator) -> Result<String> {
     let mut hasher = Sha256::new();
-    for (name, tensor) in flow.tensors()? {
+    for (name, tensor) in estimator.tensors()? {
         hasher.update(name.as_bytes());
         let values = tensor
             .flatten_all()?

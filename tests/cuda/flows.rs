@@ -2,10 +2,11 @@
 
 use candle_core::{Device, Tensor, Var};
 use candle_fastflow::backbones;
-use candle_fastflow::features::{FeatureStore, FeatureWriter};
-use candle_fastflow::flow::{
-    Activations, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, MapKind, Share, anomaly_map,
+use candle_fastflow::estimators::flow::{
+    Activations, Coupling, FastFlow, FeatureNorm, FlowConfig, Kernels, anomaly_map,
 };
+use candle_fastflow::estimators::{MapKind, Share};
+use candle_fastflow::features::{FeatureStore, FeatureWriter};
 use candle_fastflow::kernels::FeatureShape;
 use candle_fastflow::kernels::adam::{AdamStep, Decision, adam_step};
 use candle_fastflow::training::{AdamConfig, DeviceAdam, DeviceFeatures, device_step};

@@ -90,7 +90,14 @@ fn a_card_shows_no_number_that_the_artifact_does_not_carry() {
     };
     let template = numbers(&card(&bare, "cloth"));
     let mut carried = numbers(&serde_json::to_string(&config).unwrap());
-    let nll = config.training.as_ref().unwrap().held_out_nll;
+    let nll = config
+        .training
+        .as_ref()
+        .unwrap()
+        .optimisation
+        .as_ref()
+        .unwrap()
+        .held_out_nll;
     let rounded = config.metrics.values().chain([&nll]);
     let rounded = rounded.map(|value| format!("{value:.4}"));
     carried

@@ -1,11 +1,13 @@
 //! From latents to anomaly maps.
 
+mod blur;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod positions;
 mod score;
 mod upsample;
 
+pub use blur::gaussian_blur;
 pub use positions::{negative_log_likelihood, probability};
 pub use score::{image_scores, top_mean};
 pub use upsample::upsample_bilinear;

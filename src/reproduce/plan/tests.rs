@@ -1,7 +1,7 @@
 //! Plans that are read, and plans that are refused.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::flow::{FeatureNorm, Kernels, Preset};
+use crate::estimators::flow::{FeatureNorm, Kernels, Preset};
 use crate::training::TrainConfig;
 
 fn read(text: &str) -> Result<Plan> {

@@ -1,7 +1,6 @@
 //! A detector's scoring that differs from what it was: flags of `train` and `eval`, lines of a plan.
 
-use super::{ImageScore, Scoring};
-use crate::flow::MapKind;
+use super::{ImageScore, MapKind, Scoring};
 
 /// What is changed in a [`Scoring`]; nothing where none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,6 +15,8 @@ pub struct ScoringChanges {
     pub top_k: Option<usize>,
     /// Weights of the scales in the image score, finest first.
     pub image_weights: Option<Vec<f32>>,
+    /// Smoothing of the maps, in pixels of the input.
+    pub smoothing: Option<f32>,
 }
 
 impl ScoringChanges {
@@ -29,6 +30,7 @@ impl ScoringChanges {
             image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
             standardise_scales: scoring.standardise_scales,
             image_weights: weights.or(scoring.image_weights.as_ref()).cloned(),
+            smoothing: self.smoothing.or(scoring.smoothing),
         }
     }
 }
@@ -45,18 +47,21 @@ mod tests {
             image_score: ImageScore::TopK(3),
             standardise_scales: true,
             image_weights: Some(vec![0.0, 1.0]),
+            smoothing: None,
         };
         assert_eq!(ScoringChanges::default().apply(&before), before);
         let changes = ScoringChanges {
             map: Some(MapKind::Exp),
             pixel_map: Some(MapKind::Nll),
             top_k: Some(10),
+            smoothing: Some(2.0),
             ..ScoringChanges::default()
         };
         let expected = Scoring {
             image_map: MapKind::Exp,
             pixel_map: MapKind::Nll,
             image_score: ImageScore::TopK(10),
+            smoothing: Some(2.0),
             ..before.clone()
         };
         assert_eq!(changes.apply(&before), expected);

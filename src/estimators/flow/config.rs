@@ -42,7 +42,8 @@ pub enum Coupling {
 }
 
 impl Coupling {
-    fn is_affine(&self) -> bool {
+    /// Whether it is the usual one.
+    pub fn is_affine(&self) -> bool {
         *self == Self::Affine
     }
 

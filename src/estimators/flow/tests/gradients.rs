@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::{NORMS, config, features, flat, moved, shape, values};
-use crate::flow::{Activations, FeatureNorm};
+use crate::estimators::flow::{Activations, FeatureNorm};
 
 #[test]
 fn gradients_agree_with_finite_differences() {

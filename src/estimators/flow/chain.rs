@@ -3,11 +3,12 @@
 use candle_core::{Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 
-use super::norm::{self, ChannelStatistics, Norm, Whitening};
+use super::norm::{self, Norm, Whitening};
 use super::scales::Scales;
 use super::step::{Kept, Parameters, Step, StepShape};
 use super::tensors::Source;
-use super::{Activations, ChannelCovariance, FlowConfig, Latent};
+use super::{Activations, FlowConfig, Latent};
+use crate::estimators::{ChannelCovariance, ChannelStatistics};
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 

@@ -3,7 +3,7 @@
 mod chain;
 mod changes;
 mod config;
-mod map;
+mod estimator;
 mod norm;
 mod preset;
 mod scales;
@@ -21,15 +21,16 @@ use rand_chacha::ChaCha8Rng;
 
 use self::chain::Chain;
 use self::tensors::Source;
+use crate::estimators::{
+    ChannelCovariance, ChannelStatistics, FeatureSource, channel_covariances, channel_statistics,
+};
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
 
 pub use changes::FlowChanges;
 pub use config::{Coupling, FeatureNorm, FlowConfig, Kernels};
-pub use map::{MapKind, Share, anomaly_map, combine, scale_maps};
-pub use norm::ChannelStatistics;
+pub use estimator::{anomaly_map, scale_maps};
 pub use preset::Preset;
-pub use whitening::ChannelCovariance;
 
 /// What a flow makes of one feature map.
 #[derive(Debug, Clone)]
@@ -176,6 +177,18 @@ impl FastFlow {
             chain.set_covariance(scale, covariance)?;
         }
         Ok(())
+    }
+
+    /// Gives the norm what it has to know of the training features, where it is one that does.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the features do not vary.
+    pub fn fit_norm(&mut self, features: &dyn FeatureSource) -> Result<()> {
+        match self.config.norm {
+            FeatureNorm::Standardise => self.set_statistics(channel_statistics(features)),
+            FeatureNorm::Whiten => self.set_covariances(&channel_covariances(features)?),
+            FeatureNorm::None | FeatureNorm::LayerNorm | FeatureNorm::LayerNormAffine => Ok(()),
+        }
     }
 
     /// Where [`Self::loss_and_gradients`] takes activations from.

@@ -12,15 +12,6 @@ use crate::kernels::norm::{layer_norm, layer_norm_affine, standardise};
 /// As torch's LayerNorm.
 const EPS: f32 = 1e-5;
 
-/// Mean and standard deviation of every channel of one feature map, over the training images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChannelStatistics {
-    /// `[C]`.
-    pub mean: Vec<f32>,
-    /// `[C]`, all above zero.
-    pub std: Vec<f32>,
-}
-
 /// One scale's norm with its tensors.
 #[derive(Debug, Clone)]
 pub(super) enum Norm {

@@ -62,7 +62,7 @@ impl FlowChanges {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{Coupling, FlowChanges, FlowConfig, Kernels};
-    use crate::flow::Preset;
+    use crate::estimators::flow::Preset;
     use crate::kernels::{Family, FeatureShape};
 
     #[test]

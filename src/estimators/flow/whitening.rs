@@ -2,20 +2,12 @@
 
 use nalgebra::DMatrix;
 
+use crate::estimators::ChannelCovariance;
 use crate::{Error, Result};
 
 /// Added to every variance, as a share of their mean: directions in which the training images hardly
 /// vary are not blown up without limit, and a constant channel stays usable.
 const FLOOR: f64 = 1e-4;
-
-/// Mean and covariance of one feature map's channels, over the training images and their positions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChannelCovariance {
-    /// `[C]`.
-    pub mean: Vec<f32>,
-    /// `[C, C]`, row by row.
-    pub covariance: Vec<f64>,
-}
 
 impl ChannelCovariance {
     /// `W = (covariance + floor I)^(-1/2) [C, C]`, symmetric (ZCA, Bell and Sejnowski 1997): of all whitenings the

@@ -1,0 +1,155 @@
+//! What models the distribution of normal features: the second half of a detector (the paper's section 1 cuts it
+//! in two: feature extraction, distribution estimation). One folder a method; [`Estimator`] is the seam between
+//! them and the rest of the house, and [`EstimatorConfig`] the one list of them.
+
+mod changes;
+mod config;
+pub mod flow;
+mod maps;
+mod moments;
+mod scoring;
+mod source;
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor, Var};
+
+pub use changes::ScoringChanges;
+pub use config::EstimatorConfig;
+pub use maps::{AnomalyMap, MapKind, NativeMaps, Share, combine};
+pub use moments::{ChannelCovariance, ChannelStatistics, channel_covariances, channel_statistics};
+pub use scoring::{ImageScore, MapStatistics, ScaleStatistics, Scoring};
+pub use source::FeatureSource;
+
+use crate::Result;
+use crate::kernels::FeatureShape;
+use flow::{Activations, FastFlow};
+
+/// A distribution of normal features that says how far new ones are from it.
+pub trait Estimator: Send + Sync + std::fmt::Debug {
+    /// What it is, as an artifact records it.
+    fn config(&self) -> EstimatorConfig;
+
+    /// Shapes of the feature maps it takes.
+    fn shapes(&self) -> &[FeatureShape];
+
+    /// Where its tensors are.
+    fn device(&self) -> Device;
+
+    /// Everything an artifact needs, by name.
+    ///
+    /// # Errors
+    /// Only when candle fails.
+    fn tensors(&self) -> Result<BTreeMap<String, Tensor>>;
+
+    /// How many numbers are trained (the paper's "additional parameters"); none of a method that only keeps
+    /// statistics or features.
+    fn parameter_count(&self) -> usize {
+        0
+    }
+
+    /// Maps of feature maps `[B, C, H, W]` at the estimator's own resolutions, of the kinds that `scoring` names:
+    /// the expensive part of an inspection.
+    ///
+    /// # Errors
+    /// When the features have other shapes than [`Self::shapes`].
+    fn native_maps(&self, features: &[Tensor], scoring: &Scoring) -> Result<NativeMaps>;
+
+    /// Image scores `[B]` and localisation maps `[B, H, W]` of `size` (rows, columns). A method that can do it in
+    /// fewer passes than [`Self::native_maps`] and [`Scoring::finish`] does.
+    ///
+    /// # Errors
+    /// When the features have other shapes than [`Self::shapes`].
+    fn inspect(
+        &self,
+        features: &[Tensor],
+        scoring: &Scoring,
+        statistics: Option<MapStatistics<'_>>,
+        size: (usize, usize),
+    ) -> Result<(Tensor, Tensor)> {
+        let maps = self.native_maps(features, scoring)?;
+        scoring.finish(&maps, statistics, size)
+    }
+
+    /// The flow, of the method that is one: its latents can be looked at and changed.
+    fn as_flow(&self) -> Option<&FastFlow> {
+        None
+    }
+}
+
+/// An estimator that is fitted by gradient steps on its negative log-likelihood.
+pub trait Trainable: Estimator {
+    /// The trainable tensors, sorted by name.
+    fn parameters(&self) -> Vec<(String, Var)>;
+
+    /// Takes what it has to know of the training features before the first step.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the features do not vary.
+    fn prepare(&mut self, features: &dyn FeatureSource) -> Result<()>;
+
+    /// Negative log-likelihood of each image, f32 `[B]`, up to a constant.
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Estimator::shapes`].
+    fn nll(&self, features: &[Tensor]) -> Result<Tensor>;
+
+    /// The sum of [`Self::nll`] over the images as an f64 scalar on the features' device, which is not waited for,
+    /// and its gradients in the order of [`Self::parameters`]. May be called from several threads at once.
+    ///
+    /// # Errors
+    /// When the maps have other shapes than [`Estimator::shapes`].
+    fn loss_and_gradients(&self, features: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)>;
+
+    /// Where [`Self::loss_and_gradients`] takes activations from, for a method that has the choice.
+    fn set_activations(&mut self, _activations: Activations) {}
+}
+
+impl EstimatorConfig {
+    /// The estimator with the tensors of [`Estimator::tensors`].
+    ///
+    /// # Errors
+    /// When a tensor is missing, unexpected, misshapen or not usable; names it.
+    pub fn load(
+        &self,
+        shapes: &[FeatureShape],
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Box<dyn Estimator>> {
+        match self {
+            Self::FastFlow(_) => Ok(self.load_trainable(shapes, tensors, device)?),
+        }
+    }
+
+    /// [`Self::load`] of a method that is trained by gradients.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the method is fitted in closed form.
+    pub fn load_trainable(
+        &self,
+        shapes: &[FeatureShape],
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Box<dyn Trainable>> {
+        match self {
+            Self::FastFlow(config) => Ok(Box::new(FastFlow::from_tensors(
+                config, shapes, tensors, device,
+            )?)),
+        }
+    }
+
+    /// A fresh estimator to be trained by gradients, all randomness from `seed`.
+    ///
+    /// # Errors
+    /// When the configuration is absurd, or the method is fitted in closed form.
+    pub fn init(
+        &self,
+        shapes: &[FeatureShape],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Box<dyn Trainable>> {
+        match self {
+            Self::FastFlow(config) => Ok(Box::new(FastFlow::init(config, shapes, seed, device)?)),
+        }
+    }
+}

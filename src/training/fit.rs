@@ -1,0 +1,125 @@
+//! One fit of an estimator to features: by the optimiser or in closed form, as the method is.
+
+use candle_core::Device;
+
+use super::{
+    DeviceFeatures, EpochRecord, Progress, TrainConfig,
+    checkpoint::Checkpoint,
+    mean_nll,
+    optimise::{self, Optimisation},
+    run::RunFolder,
+    stop::Judge,
+    trainer::Parts,
+};
+use crate::{
+    Result,
+    detector::StoppingRecord,
+    estimators::{Estimator, FeatureSource, Trainable},
+    features::Records,
+};
+
+/// Everything that fits of one run share.
+pub(super) struct Fit<'a> {
+    pub(super) config: &'a TrainConfig,
+    pub(super) device: &'a Device,
+    pub(super) folder: &'a RunFolder,
+    pub(super) fingerprint: &'a str,
+    pub(super) parts: &'a Parts,
+}
+
+/// The features of a run, by their use.
+pub(super) struct Data<'a> {
+    /// Without the held-out images; none where that fit is over.
+    pub(super) train: Option<Records<'a>>,
+    pub(super) held_out: Records<'a>,
+    /// Held-out images included, where a final fit is wanted.
+    pub(super) all: Option<Records<'a>>,
+    pub(super) validation: Option<Validation<'a>>,
+}
+
+/// What the stopping rule judges by.
+pub(super) struct Validation<'a> {
+    pub(super) features: Records<'a>,
+    pub(super) defective: Vec<bool>,
+}
+
+impl Data<'_> {
+    pub(super) fn validation(&self) -> Option<&Validation<'_>> {
+        self.validation.as_ref()
+    }
+}
+
+/// A fitted estimator.
+pub(super) struct Fitted {
+    pub(super) estimator: Box<dyn Estimator>,
+    /// The epochs of a method that has them.
+    pub(super) history: Vec<EpochRecord>,
+    /// Which epoch the stopping rule kept.
+    pub(super) best: Option<StoppingRecord>,
+    /// Mean negative log-likelihood a feature value of the held-out images, of a method that has one.
+    pub(super) held_out_nll: Option<f64>,
+}
+
+impl Fit<'_> {
+    /// Fits to `features`; `last` on all images, after the thresholds were set.
+    pub(super) fn run(
+        &self,
+        last: bool,
+        features: &dyn FeatureSource,
+        held_out: &dyn FeatureSource,
+        validation: Option<&Validation<'_>>,
+        checkpoint: Option<Checkpoint>,
+        progress: &mut dyn Progress,
+    ) -> Result<Fitted> {
+        let run = Optimisation {
+            config: self.config,
+            device: self.device,
+            folder: self.folder,
+            fingerprint: self.fingerprint.to_string(),
+            final_fit: last,
+        };
+        let judge = validation.map(|validation| Judge {
+            scoring: &self.config.scoring,
+            features: &validation.features,
+            defective: &validation.defective,
+            input: self.parts.input(),
+        });
+        let model = self.initial(features)?;
+        let optimise::Fitted {
+            model,
+            history,
+            best,
+        } = run.fit(
+            model,
+            checkpoint,
+            features,
+            held_out,
+            judge.as_ref(),
+            progress,
+        )?;
+        let held_out = DeviceFeatures::streamed(held_out, self.device);
+        Ok(Fitted {
+            held_out_nll: Some(mean_nll(model.as_ref(), &held_out)?),
+            estimator: model,
+            history,
+            best: best.map(|best| StoppingRecord {
+                epoch: best.epoch,
+                synthetic_auroc: best.auroc,
+            }),
+        })
+    }
+
+    /// The model before the first step: the parent's, or a fresh one that knows the features' statistics.
+    fn initial(&self, features: &dyn FeatureSource) -> Result<Box<dyn Trainable>> {
+        let (config, shapes) = (&self.parts.estimator, features.shapes());
+        let mut model = match &self.parts.parent {
+            Some((parent, _)) => config.load_trainable(shapes, parent.tensors()?, self.device)?,
+            None => config.init(shapes, self.config.seed, self.device)?,
+        };
+        model.set_activations(self.config.activations);
+        if self.parts.parent.is_none() {
+            model.prepare(features)?;
+        }
+        Ok(model)
+    }
+}

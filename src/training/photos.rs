@@ -1,0 +1,148 @@
+//! Which photos and views a run looks at. Each goes through the backbone once, whatever it is used for: the first fit,
+//! the thresholds, the stopping rule, the final fit.
+
+use std::collections::HashMap;
+
+use super::{
+    TrainConfig,
+    fit::{Data, Validation},
+    order::{self, Stream},
+    stop,
+};
+use crate::{
+    datasets::{Dataset, Sample},
+    features::{FeatureStore, Job, Records},
+    imaging::View,
+};
+
+/// Jobs without repetition, and who uses which.
+#[derive(Default)]
+pub(super) struct Photos {
+    jobs: Vec<Job>,
+    known: HashMap<String, usize>,
+    train: Option<Vec<usize>>,
+    held_out: Vec<usize>,
+    all: Option<Vec<usize>>,
+    validation: Option<(Vec<usize>, Vec<bool>)>,
+}
+
+impl Photos {
+    /// Of a run over `dataset`, divided into `train` and `held_out`; the first fit may be over.
+    pub(super) fn plan(
+        config: &TrainConfig,
+        dataset: &Dataset,
+        train: &[Sample],
+        held_out: &[Sample],
+        first_is_over: bool,
+    ) -> Self {
+        let mut photos = Self::default();
+        if !first_is_over {
+            photos.train = Some(photos.add(augmented(config, train)));
+        }
+        photos.held_out = photos.add(plain(held_out));
+        if config.stop.is_some() && !first_is_over {
+            let samples = stop::exam(held_out);
+            let defective = samples.iter().map(Sample::is_defective).collect();
+            photos.validation = Some((photos.add(plain(&samples)), defective));
+        }
+        if config.final_fit {
+            photos.all = Some(photos.add(augmented(config, &dataset.train)));
+        }
+        photos
+    }
+
+    /// What is to be extracted.
+    pub(super) fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    /// The uses of what was extracted.
+    pub(super) fn data<'a>(&self, store: &'a FeatureStore) -> Data<'a> {
+        let records = |records: &Vec<usize>| Records::new(store, records.clone());
+        Data {
+            train: self.train.as_ref().map(records),
+            held_out: records(&self.held_out),
+            all: self.all.as_ref().map(records),
+            validation: self.validation.as_ref().map(|(of, defective)| Validation {
+                features: records(of),
+                defective: defective.clone(),
+            }),
+        }
+    }
+
+    /// The records of these jobs.
+    fn add(&mut self, jobs: Vec<Job>) -> Vec<usize> {
+        let record = |job: Job| {
+            let Job { sample, view } = &job;
+            let key = format!("{:?}", (&sample.image, sample.record, &sample.edit, view));
+            *self.known.entry(key).or_insert_with(|| {
+                self.jobs.push(job);
+                self.jobs.len() - 1
+            })
+        };
+        jobs.into_iter().map(record).collect()
+    }
+}
+
+fn plain(samples: &[Sample]) -> Vec<Job> {
+    let job = |sample: &Sample| Job {
+        sample: sample.clone(),
+        view: View::IDENTITY,
+    };
+    samples.iter().map(job).collect()
+}
+
+/// Every image as it is, then its augmented views, image by image.
+fn augmented(config: &TrainConfig, samples: &[Sample]) -> Vec<Job> {
+    let Some(augmentation) = &config.augmentation else {
+        return plain(samples);
+    };
+    let mut rng = order::generator(config.seed, Stream::Views);
+    let mut jobs = Vec::with_capacity(samples.len() * augmentation.count);
+    for sample in samples {
+        for view in 0..augmentation.count {
+            let view = match view {
+                0 => View::IDENTITY,
+                _ => augmentation.views.sample(&mut rng),
+            };
+            jobs.push(Job {
+                sample: sample.clone(),
+                view,
+            });
+        }
+    }
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_photo_is_extracted_once_and_a_view_is_another_one() {
+        let sample = |name: &str| Sample::normal(PathBuf::from(name));
+        let (a, b) = (sample("a.png"), sample("b.png"));
+        let mut photos = Photos::default();
+        assert_eq!(photos.add(plain(&[a.clone(), b.clone()])), [0, 1]);
+        let turned = View {
+            quarter_turns: 1,
+            ..View::IDENTITY
+        };
+        let view = Job {
+            sample: a.clone(),
+            view: turned,
+        };
+        let edited = Job {
+            sample: stop::exam(&[a])[1].clone(),
+            view: View::IDENTITY,
+        };
+        assert_eq!(photos.add(vec![view.clone(), edited.clone()]), [2, 3]);
+        assert_eq!(photos.add(plain(&[b])), [1]);
+        assert_eq!(photos.add(vec![edited, view]), [3, 2]);
+        assert_eq!(photos.jobs().len(), 4);
+    }
+}
