@@ -163,8 +163,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::backbones::{Backbone, Taps};
-    use crate::detector::{BackboneRecord, ImageScore, SCHEMA_VERSION, Scoring};
-    use crate::flow::{FlowConfig, MapKind, Preset};
+    use crate::detector::{BackboneRecord, SCHEMA_VERSION};
+    use crate::estimators::flow::{FastFlow, FlowConfig, Preset};
+    use crate::estimators::{EstimatorConfig, ImageScore, MapKind, Scoring};
 
     /// A ResNet18's weights up to stage 1, nothing else.
     fn write_first_stage(path: &Path) {
@@ -201,13 +202,14 @@ mod tests {
             },
             preprocessing,
             feature_shapes: shapes,
-            flow: flow_config,
+            estimator: EstimatorConfig::FastFlow(flow_config),
             scoring: Scoring {
                 image_map: MapKind::Nll,
                 pixel_map: MapKind::Nll,
                 image_score: ImageScore::Max,
                 standardise_scales: false,
                 image_weights: None,
+                smoothing: None,
             },
             calibration: None,
             training: None,
@@ -216,7 +218,7 @@ mod tests {
             licence: None,
             notes: None,
         };
-        Detector::new(config, backbone, flow, Device::Cpu).unwrap()
+        Detector::new(config, backbone, Box::new(flow), Device::Cpu).unwrap()
     }
 
     #[test]
