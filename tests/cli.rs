@@ -351,6 +351,19 @@ fn features_are_written_as_safetensors() {
     assert_eq!(file.tensor("input").unwrap().shape(), [1, 3, 256, 256]);
     assert_eq!(file.tensor("map.0").unwrap().shape()[2..], [64, 64]);
     assert!(file.tensor("map.1").is_ok());
+    let refused = run(&[
+        "features",
+        "--backbone",
+        "resnet18",
+        "--taps",
+        "1,5",
+        text(&image),
+        "-o",
+        text(&out),
+    ]);
+    let error = told(&refused);
+    assert!(error.contains("no tap 5: there are 1 to 4"), "{error}");
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]

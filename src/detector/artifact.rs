@@ -157,3 +157,116 @@ pub fn write_tensors(
     })?;
     files::write_bytes(path, &bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::backbones::{Backbone, Taps};
+    use crate::detector::{BackboneRecord, SCHEMA_VERSION};
+    use crate::estimators::flow::{FastFlow, FlowConfig, Preset};
+    use crate::estimators::{EstimatorConfig, ImageScore, MapKind, Scoring};
+
+    /// A ResNet18's weights up to stage 1, nothing else.
+    fn write_first_stage(path: &Path) {
+        let mut tensors = BTreeMap::new();
+        let mut conv = |conv: &str, norm: &str, shape: [usize; 4]| {
+            let values = (0..shape.iter().product::<usize>()).map(|i| (i as f32).sin() / 9.0);
+            let weight = Tensor::from_iter(values, &Device::Cpu).unwrap();
+            tensors.insert(format!("{conv}.weight"), weight.reshape(&shape).unwrap());
+            for part in ["weight", "bias", "running_mean", "running_var"] {
+                let part = format!("{norm}.{part}");
+                tensors.insert(part, Tensor::full(0.5f32, shape[0], &Device::Cpu).unwrap());
+            }
+        };
+        conv("conv1", "bn1", [64, 3, 7, 7]);
+        for (block, index) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            let name = |kind: &str| format!("layer1.{block}.{kind}{index}");
+            conv(&name("conv"), &name("bn"), [64, 64, 3, 3]);
+        }
+        write_tensors(path, &tensors, None).unwrap();
+    }
+
+    fn untrained(backbone: Box<dyn Backbone>) -> Detector {
+        let info = backbone.info().clone();
+        let preprocessing = crate::imaging::Preprocessing::imagenet(32);
+        let shapes = backbone.shapes(32, 32).unwrap();
+        let flow_config = FlowConfig::preset(Preset::Paper, info.family, &shapes).unwrap();
+        let flow = FastFlow::init(&flow_config, &shapes, 0, &Device::Cpu).unwrap();
+        let config = DetectorConfig {
+            schema_version: SCHEMA_VERSION,
+            name: "untrained".into(),
+            backbone: BackboneRecord {
+                taps: info.chosen_taps(),
+                ..BackboneRecord::embedded(&info.id)
+            },
+            preprocessing,
+            feature_shapes: shapes,
+            estimator: EstimatorConfig::FastFlow(flow_config),
+            scoring: Scoring {
+                image_map: MapKind::Nll,
+                pixel_map: MapKind::Nll,
+                image_score: ImageScore::Max,
+                standardise_scales: false,
+                image_weights: None,
+                smoothing: None,
+            },
+            calibration: None,
+            training: None,
+            metrics: BTreeMap::new(),
+            fixture_score: None,
+            licence: None,
+            notes: None,
+        };
+        Detector::new(config, backbone, Box::new(flow), Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_detector_comes_back_with_its_taps() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("first-stage.safetensors");
+        write_first_stage(&weights);
+        let taps: Taps = "1".parse().unwrap();
+        let open = |taps| backbones::load_with("resnet18", taps, Some(&weights), &Device::Cpu);
+        let made = untrained(open(Some(&taps)).unwrap());
+        made.save(folder.path()).unwrap();
+        let options = LoadOptions {
+            backbone_weights: Some(weights.clone()),
+            ..LoadOptions::default()
+        };
+        // The file ends where the tap is: the default taps could not be loaded from it.
+        assert!(open(None).is_err());
+        let loaded = Detector::load(folder.path(), &options).unwrap();
+        assert_eq!(loaded.config(), made.config());
+        let photo = image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8 * 5, y as u8, 9]));
+        let score = |detector: &Detector| detector.predict(&photo).unwrap().score;
+        assert_eq!(score(&loaded), score(&made));
+
+        let path = folder.path().join(CONFIG_FILE);
+        let written = std::fs::read_to_string(&path).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(config["backbone"]["taps"], serde_json::json!([1]));
+        for (taps, told) in [
+            (serde_json::json!([9]), "no tap 9: there are 1 to 4"),
+            (serde_json::json!([2, 1]), "taps `2,1`"),
+            (serde_json::json!([]), "taps ``"),
+        ] {
+            config["backbone"]["taps"] = taps;
+            std::fs::write(&path, config.to_string()).unwrap();
+            let error = read_config(folder.path()).unwrap_err().to_string();
+            assert!(
+                error.contains(told) && error.contains(CONFIG_FILE),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_default_taps_are_not_written() {
+        let backbone = backbones::load("wavelet", None, &Device::Cpu).unwrap();
+        let config = untrained(backbone).config().clone();
+        assert_eq!(config.backbone.taps, None);
+        let json = serde_json::to_value(&config).unwrap();
+        assert!(json["backbone"].get("taps").is_none());
+    }
+}
