@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use candle_core::Device;
 use candle_fastflow::{
-    backbones::{self, Backbone, Taps},
+    backbones::{self, Backbone, Taps, image_features, input_features, input_shapes},
     estimators::{
         Estimator, EstimatorConfig, FitWith, Fitting, Method, Trainable,
         flow::{Activations, Preset},
@@ -30,15 +30,15 @@ pub struct Args {
     /// Its weights; seeded random ones without (speed is the same)
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
-    /// What models normal features
-    #[arg(long, value_enum, default_value_t = Method::default())]
-    method: Method,
+    /// What models normal features; FastFlow by default
+    #[arg(long, value_enum)]
+    method: Option<Method>,
     /// Where features leave the backbone, for example 2,3; the method's by default
     #[arg(long, value_name = "N,N,...")]
     taps: Option<Taps>,
     /// The flow's settings
-    #[arg(long, value_enum, default_value = "paper", hide_possible_values = true)]
-    preset: Preset,
+    #[arg(long, value_enum, hide_possible_values = true)]
+    preset: Option<Preset>,
     /// Images at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
@@ -82,7 +82,7 @@ const TRAIN_BATCH: usize = 32;
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let settings = Settings {
-        method: args.method,
+        method: Some(args.method.unwrap_or_default()),
         preset: args.preset,
         taps: args.taps.clone(),
         ..Settings::default()
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let config = settings.resolve(&backbone.info().id, 0)?;
     let input = &config.preprocessing;
     let images = input_pattern(input, usize::from(args.batch), &device)?;
-    let features = backbone.features(&images)?;
+    let features = input_features(backbone.as_ref(), &images)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
     let fitted = Fitted::new(&config.estimator, backbone.as_ref(), input, &device)?;
     let speed = Speed::measure(
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     )?;
     let mut timing = Timing {
         backbone_id: backbone.info().id.clone(),
-        method: args.method,
+        method: args.method.unwrap_or_default(),
         weights,
         device: if device.is_cpu() { "cpu" } else { "cuda" },
         speed,
@@ -115,7 +115,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     };
     if args.train {
         let Fitted::Trained(mut model) = fitted else {
-            bail!("{} has no training steps to time", args.method);
+            bail!(
+                "{} has no training steps to time",
+                args.method.unwrap_or_default()
+            );
         };
         let batch = if args.batch == 1 {
             TRAIN_BATCH
@@ -149,9 +152,9 @@ impl Fitted {
     ) -> anyhow::Result<Self> {
         match config.fitting() {
             Fitting::Gradient(method) => {
-                let shapes = backbone.shapes(input.height, input.width)?;
+                let shapes = input_shapes(backbone, input)?;
                 let mut model = method.init(&shapes, 0, device)?;
-                let features = backbone.features(&input_pattern(input, 1, device)?)?;
+                let features = input_features(backbone, &input_pattern(input, 1, device)?)?;
                 model.prepare(&store(&features, 1)?)?;
                 Ok(Self::Trained(model))
             }
@@ -185,7 +188,7 @@ fn patterns(
     input: &Preprocessing,
     device: &Device,
 ) -> anyhow::Result<FeatureStore> {
-    let shapes = backbone.shapes(input.height, input.width)?;
+    let shapes = input_shapes(backbone, input)?;
     let images = PATTERNS as usize;
     let mut writer = FeatureWriter::new(shapes, images, u64::MAX, &std::env::temp_dir())?;
     for seed in 0..PATTERNS {
@@ -194,7 +197,7 @@ fn patterns(
             let mix = (x ^ y).wrapping_mul(seed.wrapping_mul(2_654_435_761) | 1);
             image::Rgb([(mix >> 8) as u8, (x * (seed + 1)) as u8, (y * 3) as u8])
         });
-        let maps = backbone.features(&input.to_tensor(&photo, device)?)?;
+        let maps = image_features(backbone, input, device, &photo)?;
         let maps = maps.iter().map(|map| map.to_device(&Device::Cpu));
         writer.push(&maps.collect::<Result<Vec<_>, _>>()?)?;
     }

@@ -51,16 +51,20 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// What models normal features: fastflow (trained), or patchcore (a memory of features, filled in a minute)
-    #[arg(long, value_enum, default_value_t = Method::default(), hide_possible_values = true)]
-    method: Method,
-    /// Of a flow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
+    /// What models normal features: fastflow (trained), or patchcore (a memory of features, filled in a minute); by
+    /// default the recipe that finds most, a memory for each of three input sizes
+    #[arg(long, value_enum, hide_possible_values = true)]
+    method: Option<Method>,
+    /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
     /// epochs, scores by the highest pixels: did best on screw)
-    #[arg(long, value_enum, default_value = "paper", hide_possible_values = true)]
-    preset: Preset,
+    #[arg(long, value_enum, hide_possible_values = true)]
+    preset: Option<Preset>,
     /// Input size in pixels; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
+    /// Width over height of the input; by default 1, and the photos' where no method is named
+    #[arg(long, value_name = "X", conflicts_with = "from")]
+    aspect: Option<f64>,
     /// Where features leave the backbone (stages of a ResNet from 1, blocks of a transformer from 0), for example 2,3;
     /// the method's by default
     #[arg(long, value_name = "N,N,...", conflicts_with = "from")]
@@ -237,7 +241,7 @@ fn schedule_help() -> String {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let settings = settings(&args);
+    let mut settings = settings(&args);
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
     let mut dataset = datasets::open(&args.data)?;
@@ -261,6 +265,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     if measures(&args, &dataset) {
         evaluation::ready(&dataset)?;
+    }
+    if settings.follows_photos() {
+        settings.aspect = Some(dataset.aspect()?);
     }
     let (origin, mut config) = origin(&args, &settings, &device)?;
     run_settings.apply(&mut config);
@@ -291,8 +298,7 @@ fn origin(
     }
     let id = backbones::resolve_id(&args.backbone)?;
     let taps = settings.backbone_taps(&id)?;
-    let (backbone, record) =
-        common::open_backbone(&id, taps.as_ref(), weights.as_deref(), device)?;
+    let (backbone, record) = common::open_backbone(&id, taps.as_ref(), weights.as_deref(), device)?;
     let config = settings.resolve(&id, args.seed)?;
     Ok((Origin::Scratch { backbone, record }, config))
 }
@@ -306,6 +312,7 @@ fn settings(args: &Args) -> Settings {
         method: args.method,
         preset: args.preset,
         size: args.size,
+        aspect: args.aspect,
         taps: args.taps.clone(),
         epochs: args.epochs,
         batch: optimiser.batch,

@@ -9,6 +9,31 @@ use crate::{Error, Result, imaging};
 const NAMED: usize = 20;
 
 impl Dataset {
+    /// Width over height of the training photos: the middle one's, read off the headers.
+    ///
+    /// # Errors
+    /// The first photo whose header cannot be read, or when there is none.
+    pub fn aspect(&self) -> Result<f64> {
+        let of = |sample: &Sample| {
+            let (width, height) = match sample.record {
+                // CIFAR-10's are square.
+                Some(_) => (1, 1),
+                None => imaging::dimensions(&sample.image)?,
+            };
+            Ok(f64::from(width) / f64::from(height.max(1)))
+        };
+        let aspects = self.train.par_iter().map(of).collect::<Result<Vec<f64>>>();
+        let mut aspects = aspects?;
+        aspects.sort_unstable_by(f64::total_cmp);
+        match aspects.get(aspects.len() / 2) {
+            Some(aspect) => Ok(aspect.clamp(0.25, 4.0)),
+            None => Err(super::layout::fault(
+                &self.root,
+                "holds no photos of good products",
+            )),
+        }
+    }
+
     /// Reads the headers of all test images and masks. [`super::check()`] decodes them too.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 
 use crate::{
     Error, Result,
-    backbones::{Backbone, image_features},
+    backbones::{Backbone, image_features, input_shapes},
     estimators::{AnomalyMap, Estimator, MapStatistics, NativeMaps, Scoring},
 };
 
@@ -69,8 +69,7 @@ impl Detector {
         device: Device,
     ) -> Result<Self> {
         config.validate(Path::new(CONFIG_FILE))?;
-        let input = &config.preprocessing;
-        let shapes = backbone.shapes(input.height, input.width)?;
+        let shapes = input_shapes(backbone.as_ref(), &config.preprocessing)?;
         if shapes != config.feature_shapes {
             return Err(Error::Shape {
                 what: format!("feature maps of backbone {}", config.backbone.id),

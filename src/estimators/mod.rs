@@ -7,6 +7,7 @@
 
 mod changes;
 mod config;
+mod embedding;
 pub mod flow;
 mod maps;
 pub mod memory;

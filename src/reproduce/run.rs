@@ -205,7 +205,11 @@ impl<'a> Runner<'a> {
     ) -> Result<(CellResult, Detector)> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
-        let mut config = inputs.settings.resolve(&cell.backbone, cell.seed)?;
+        let mut settings = inputs.settings.clone();
+        if settings.follows_photos() {
+            settings.aspect = Some(self.stock.dataset(&cell.category)?.aspect()?);
+        }
+        let mut config = settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
         let path = self.stock.weights(&cell.backbone)?.0.clone();
         let record = inputs.backbone.clone();

@@ -11,7 +11,7 @@ use crate::{
     estimators::{
         EstimatorConfig, ImageScore, MapKind, Method, Scoring, ScoringChanges,
         flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
-        memory::{Metric, PatchCoreConfig, Precision},
+        memory::{Grid, Metric, PatchCoreConfig, Precision},
     },
     imaging::{Augmentation, Preprocessing},
     kernels::{Family, FeatureShape},
@@ -33,9 +33,14 @@ const SCORING: [&str; 7] = [
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // the flags of `train --help`
 pub struct Settings {
-    pub method: Method,
-    pub preset: Preset,
+    /// None: the default recipe, or FastFlow where only a flow has what is asked for.
+    pub method: Option<Method>,
+    /// Of FastFlow.
+    pub preset: Option<Preset>,
+    /// Of the (first and largest) input; of one that is not square the side of a square of the same area.
     pub size: Option<usize>,
+    /// Width over height of the input.
+    pub aspect: Option<f64>,
     pub taps: Option<Taps>,
     // The optimiser, of a method that has one.
     pub epochs: Option<usize>,
@@ -93,9 +98,10 @@ impl Default for Settings {
     fn default() -> Self {
         let views = Augmentation::default();
         Self {
-            method: Method::default(),
-            preset: Preset::Paper,
+            method: None,
+            preset: None,
             size: None,
+            aspect: None,
             taps: None,
             epochs: None,
             batch: None,
@@ -179,6 +185,17 @@ impl Settings {
         keys.all(|key| SCORING.contains(&key))
     }
 
+    /// The method; none for the default recipe.
+    pub fn chosen_method(&self) -> Option<Method> {
+        let of_a_flow = self.preset.is_some() || self.has_flow() || self.has_optimiser();
+        self.method.or(of_a_flow.then_some(Method::FastFlow))
+    }
+
+    /// Whether the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given.
+    pub fn follows_photos(&self) -> bool {
+        self.aspect.is_none() && self.chosen_method().is_none()
+    }
+
     /// Where features are to leave `backbone`: as asked for, or where the method wants them; none for the
     /// backbone's own taps.
     ///
@@ -189,9 +206,9 @@ impl Settings {
         if self.taps.is_some() {
             return Ok(info.chosen_taps());
         }
-        match (self.method, info.family) {
+        match (self.chosen_method(), info.family) {
             // Section 3.1: neither the finest stage, too generic, nor the last, biased to ImageNet's classes.
-            (Method::PatchCore, Family::BasicResNet | Family::BottleneckResNet) => {
+            (None | Some(Method::PatchCore), Family::BasicResNet | Family::BottleneckResNet) => {
                 Ok(Some(Taps::new(vec![2, 3])?))
             }
             _ => Ok(None),
@@ -209,7 +226,11 @@ impl Settings {
         let info = backbones::info_with(backbone, taps.as_ref())?;
         let input = self.input(&info);
         input.validate(std::path::Path::new("size"))?;
-        let shapes = backbones::shapes_with(backbone, taps.as_ref(), input.height, input.width)?;
+        let of_inputs = input.inputs().into_iter();
+        let of_inputs = of_inputs.map(|input| {
+            backbones::shapes_with(backbone, taps.as_ref(), input.height, input.width)
+        });
+        let shapes = of_inputs.collect::<Result<Vec<_>>>()?.concat();
         let estimator = self.estimator(info.family, &shapes)?;
         let scoring = self.scoring(&self.default_scoring(&estimator, &input, shapes.len()));
         let config = self.run(estimator, input, scoring, seed)?;
@@ -225,7 +246,7 @@ impl Settings {
         self.check_ranges()?;
         let record = parent.training.as_ref();
         let record = record.and_then(|record| record.optimisation.as_ref());
-        let preset = record.map_or(self.preset, |record| record.preset);
+        let preset = record.map_or(self.preset(), |record| record.preset);
         let settings = Self {
             learning_rate: self.learning_rate.or(Some(Self::FINE_TUNING_RATE)),
             ..self.clone()
@@ -243,9 +264,9 @@ impl Settings {
         scoring: Scoring,
         seed: u64,
     ) -> Result<TrainConfig> {
-        let defaults = OptimiserDefaults::of(self.preset);
+        let defaults = OptimiserDefaults::of(self.preset());
         let config = TrainConfig {
-            preset: self.preset,
+            preset: self.preset(),
             estimator,
             preprocessing,
             scoring,
@@ -287,73 +308,136 @@ impl Settings {
                 )));
             }
         }
+        if let Some(aspect) = self.aspect
+            && !(0.1..=10.0).contains(&aspect)
+        {
+            return Err(Error::Invalid(format!(
+                "aspect must be 0.1 to 10, not {aspect}"
+            )));
+        }
         match self.pixel_size {
             Some(0) => Err(Error::Invalid("pixel_size must be at least 1".into())),
             _ => Ok(()),
         }
     }
 
+    fn preset(&self) -> Preset {
+        self.preset.unwrap_or(Preset::Paper)
+    }
+
+    /// The network's inputs. The default recipe looks at photos in their own shape and, through a pyramid of features,
+    /// at three sizes: small defects show in a large input, and what is usual of a texture in a small one
+    /// (docs/accuracy.md).
     fn input(&self, backbone: &BackboneInfo) -> Preprocessing {
         let default = backbone.preprocessing.clone();
+        let recipe = self.chosen_method().is_none() && backbone.family != Family::Vit;
+        let usual = if recipe {
+            default.height * 3 / 2
+        } else {
+            default.height
+        };
+        let side = self.size.unwrap_or(usual);
+        let aspect = self.aspect.unwrap_or(1.0);
+        if !recipe && aspect == 1.0 {
+            return Preprocessing {
+                height: side,
+                width: side,
+                ..default
+            };
+        }
+        let unit = unit(backbone);
+        let shaped = |side: f64| shape(side, aspect, unit);
+        let (height, width) = shaped(side as f64);
+        let further = [2.0 / 3.0, 0.5].map(|share| shaped(side as f64 * share));
         Preprocessing {
-            height: self.size.unwrap_or(default.height),
-            width: self.size.unwrap_or(default.width),
+            height,
+            width,
+            pyramid: if recipe { further.to_vec() } else { Vec::new() },
             ..default
         }
     }
 
     fn estimator(&self, family: Family, shapes: &[FeatureShape]) -> Result<EstimatorConfig> {
         self.refuse_foreign()?;
-        let config = match self.method {
-            Method::FastFlow => {
-                let preset = FlowConfig::preset(self.preset, family, shapes)?;
+        let config = match self.chosen_method() {
+            Some(Method::FastFlow) => {
+                let preset = FlowConfig::preset(self.preset(), family, shapes)?;
                 EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
             }
-            Method::PatchCore => EstimatorConfig::PatchCore(self.patchcore(family)),
+            Some(Method::PatchCore) => EstimatorConfig::PatchCore(self.patchcore(family)),
+            None => EstimatorConfig::PatchCore(self.default_recipe(family)),
         };
         config.validate(shapes)?;
         Ok(config)
     }
 
+    /// PatchCore over a pyramid of inputs; every choice is measured in docs/accuracy.md.
+    fn default_recipe(&self, family: Family) -> PatchCoreConfig {
+        let plain = self.patchcore(family);
+        match family {
+            Family::Vit => PatchCoreConfig {
+                normalised: true,
+                ..plain
+            },
+            _ => PatchCoreConfig {
+                memory: self.memory.unwrap_or(5000),
+                grid: Grid::Coarsest,
+                inputs: 3,
+                density: 5,
+                normalised: true,
+                ..plain
+            },
+        }
+    }
+
     /// Settings of another method are a misunderstanding, not to be passed over.
     fn refuse_foreign(&self) -> Result<()> {
-        let flow = self.flow() != FlowChanges::default();
-        let optimiser = self.epochs.is_some()
-            || self.batch.is_some()
-            || self.learning_rate.is_some()
-            || self.schedule.is_some()
-            || self.weight_decay.is_some()
-            || self.gradient_clip.is_some()
-            || self.stop_on.is_some();
         let memory = self.memory.is_some()
             || self.neighbourhood.is_some()
             || self.neighbours.is_some()
             || self.metric.is_some()
             || self.precision.is_some();
-        let foreign = match self.method {
-            Method::FastFlow => [(
-                memory,
-                "a memory (memory, neighbourhood, neighbours, metric)",
-            )]
-            .to_vec(),
-            Method::PatchCore => vec![
+        let method = self.chosen_method();
+        let foreign = match method {
+            Some(Method::FastFlow) => [
                 (
-                    flow,
-                    "a flow (norm, kernels, steps, hidden, clamp, coupling)",
+                    memory,
+                    "a memory (memory, neighbourhood, neighbours, metric)",
+                ),
+                (false, ""),
+            ],
+            Some(Method::PatchCore) | None => [
+                (
+                    self.has_flow() || self.preset.is_some(),
+                    "a flow (preset, norm, kernels, steps, hidden, clamp, coupling)",
                 ),
                 (
-                    optimiser,
+                    self.has_optimiser(),
                     "an optimiser (epochs, batch, learning rate, schedule, stopping rule)",
                 ),
             ],
         };
+        let method = method.unwrap_or(Method::PatchCore);
         match foreign.iter().find(|(given, _)| *given) {
             Some((_, what)) => Err(Error::Invalid(format!(
-                "the method {} has no settings of {what}",
-                self.method
+                "the method {method} has no settings of {what}"
             ))),
             None => Ok(()),
         }
+    }
+
+    fn has_flow(&self) -> bool {
+        self.flow() != FlowChanges::default()
+    }
+
+    fn has_optimiser(&self) -> bool {
+        self.epochs.is_some()
+            || self.batch.is_some()
+            || self.learning_rate.is_some()
+            || self.schedule.is_some()
+            || self.weight_decay.is_some()
+            || self.gradient_clip.is_some()
+            || self.stop_on.is_some()
     }
 
     fn patchcore(&self, family: Family) -> PatchCoreConfig {
@@ -372,6 +456,7 @@ impl Settings {
             neighbours: self.neighbours.unwrap_or(defaults.neighbours),
             metric: self.metric.unwrap_or(metric),
             precision: self.precision.unwrap_or(defaults.precision),
+            ..defaults
         }
     }
 
@@ -385,23 +470,28 @@ impl Settings {
         scales: usize,
     ) -> Scoring {
         let plain = estimator.scoring();
-        if self.method != Method::FastFlow || self.preset == Preset::Paper {
-            return plain;
-        }
-        let plain = Scoring {
-            image_map: MapKind::Exp,
-            pixel_map: MapKind::Exp,
-            ..plain
-        };
-        if self.preset == Preset::Anomalib {
-            return plain;
-        }
         let pixels = (input.height * input.width) as f64;
-        let top = (pixels * 100.0 / f64::from(256 * 256)).round().max(1.0);
-        Scoring {
-            image_score: ImageScore::TopK(top as usize),
-            image_weights: (scales == 3).then(|| vec![0.0, 1.0, 1.0]),
-            ..plain
+        let top = |share: f64| ImageScore::TopK((pixels * share).round().max(1.0) as usize);
+        match (self.chosen_method(), self.preset()) {
+            // A 64th of the side smooths what single positions say; a hundredth of the pixels is a defect.
+            (None, _) => Scoring {
+                image_score: top(0.01),
+                smoothing: Some((pixels.sqrt() / 64.0) as f32),
+                ..plain
+            },
+            (Some(Method::PatchCore), _) | (_, Preset::Paper) => plain,
+            (_, Preset::Anomalib) => Scoring {
+                image_map: MapKind::Exp,
+                pixel_map: MapKind::Exp,
+                ..plain
+            },
+            (_, Preset::Whitened) => Scoring {
+                image_map: MapKind::Exp,
+                pixel_map: MapKind::Exp,
+                image_score: top(100.0 / f64::from(256 * 256)),
+                image_weights: (scales == 3).then(|| vec![0.0, 1.0, 1.0]),
+                ..plain
+            },
         }
     }
 
@@ -445,6 +535,20 @@ impl Settings {
     }
 }
 
+/// What both sides of an input must be multiples of, so that the maps of all stages cover it evenly.
+fn unit(backbone: &BackboneInfo) -> usize {
+    match backbone.family {
+        Family::Vit if backbone.arch.contains("patch14") => 14,
+        _ => 16,
+    }
+}
+
+/// Height and width of an input with this aspect, of about the area of a square of this side.
+fn shape(side: f64, aspect: f64, unit: usize) -> (usize, usize) {
+    let whole = |length: f64| ((length / unit as f64).round() as usize).max(2) * unit;
+    (whole(side / aspect.sqrt()), whole(side * aspect.sqrt()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -458,7 +562,7 @@ mod tests {
     fn the_whitened_preset_is_whole_and_scores_by_the_size_of_the_input() {
         let whitened = |size| {
             resolved(Settings {
-                preset: Preset::Whitened,
+                preset: Some(Preset::Whitened),
                 size,
                 ..Settings::default()
             })
@@ -473,7 +577,7 @@ mod tests {
         let large = whitened(Some(384)).scoring;
         assert_eq!(large.image_score, ImageScore::TopK(225));
         let tokens = Settings {
-            preset: Preset::Whitened,
+            preset: Some(Preset::Whitened),
             ..Settings::default()
         };
         let tokens = tokens.resolve("deit_tiny_patch16_224", 0).unwrap();
@@ -483,7 +587,7 @@ mod tests {
     #[test]
     fn a_method_has_its_own_taps_and_scores() {
         let patchcore = Settings {
-            method: Method::PatchCore,
+            method: Some(Method::PatchCore),
             ..Settings::default()
         };
         let taps = |backbone| patchcore.backbone_taps(backbone).unwrap();
@@ -505,7 +609,7 @@ mod tests {
             error.to_string()
         };
         let found = error(Settings {
-            method: Method::PatchCore,
+            method: Some(Method::PatchCore),
             epochs: Some(3),
             ..Settings::default()
         });
@@ -514,6 +618,7 @@ mod tests {
             "{found}"
         );
         let found = error(Settings {
+            method: Some(Method::FastFlow),
             memory: Some(10),
             ..Settings::default()
         });
@@ -522,10 +627,45 @@ mod tests {
             "{found}"
         );
         let found = error(Settings {
-            method: Method::PatchCore,
+            method: Some(Method::PatchCore),
             map: Some(MapKind::Nll),
             ..Settings::default()
         });
         assert!(found.contains("PatchCore has no map `nll`"), "{found}");
+    }
+
+    #[test]
+    fn the_default_recipe_takes_the_photos_shape_at_three_sizes() {
+        let recipe = Settings {
+            aspect: Some(0.4),
+            ..Settings::default()
+        };
+        let config = resolved(recipe);
+        let input = &config.preprocessing;
+        assert_eq!((input.height, input.width), (608, 240));
+        assert_eq!(input.pyramid, [(400, 160), (304, 128)]);
+        let EstimatorConfig::PatchCore(patchcore) = &config.estimator else {
+            panic!("{:?}", config.estimator);
+        };
+        assert_eq!((patchcore.inputs, patchcore.memory), (3, 5000));
+        assert_eq!(config.scoring.image_score, ImageScore::TopK(1459));
+        let smaller = Settings {
+            size: Some(256),
+            ..Settings::default()
+        };
+        let input = resolved(smaller).preprocessing;
+        assert_eq!((input.height, input.width), (256, 256));
+        assert_eq!(input.pyramid, [(176, 176), (128, 128)]);
+    }
+
+    #[test]
+    fn what_only_a_flow_has_chooses_it() {
+        let epochs = Settings {
+            epochs: Some(3),
+            ..Settings::default()
+        };
+        assert_eq!(epochs.chosen_method(), Some(Method::FastFlow));
+        assert_eq!(resolved(epochs).scoring.image_map, MapKind::Prob);
+        assert_eq!(Settings::default().chosen_method(), None);
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    backbones::Backbone,
+    backbones::{Backbone, input_shapes},
     datasets::{Dataset, Sample},
     detector::{
         BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
@@ -219,7 +219,7 @@ impl Trainer {
                 record.taps = backbone.info().chosen_taps();
                 let preprocessing = self.config.preprocessing.clone();
                 preprocessing.validate(Path::new("size"))?;
-                let shapes = backbone.shapes(preprocessing.height, preprocessing.width)?;
+                let shapes = input_shapes(backbone.as_ref(), &preprocessing)?;
                 let estimator = self.config.estimator.clone();
                 estimator.validate(&shapes)?;
                 self.config.scoring.check(&estimator, &shapes)?;

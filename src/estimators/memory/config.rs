@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{PatchCore, embedding, fit};
+use super::{PatchCore, fit};
 use crate::estimators::{
-    ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, MethodConfig, Paper,
+    ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, MethodConfig, Paper, embedding,
 };
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
@@ -22,12 +22,59 @@ pub struct PatchCoreConfig {
     pub memory: usize,
     /// Neighbours in the memory that weigh the image score (section 3.3, equation 7: 9).
     pub neighbours: usize,
+    /// On which map's grid the maps of an input are joined.
+    #[serde(skip_serializing_if = "Grid::is_finest", default)]
+    pub grid: Grid,
+    /// Inputs of different sizes that the features come from, each with a memory and a map of its own.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub inputs: usize,
+    /// Neighbours that say how densely the memory is filled around a remembered feature: a distance counts for less
+    /// where features lie far apart. 0: it counts as it is, as in the paper.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub density: usize,
+    /// Whether distances are divided by what they are among training photos, so that maps of different inputs are
+    /// comparable and 1 is usual.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub normalised: bool,
     /// What is near.
     #[serde(skip_serializing_if = "Metric::is_euclidean", default)]
     pub metric: Metric,
     /// How the memory lies in the file.
     #[serde(skip_serializing_if = "Precision::is_full", default)]
     pub precision: Precision,
+}
+
+/// Where features of several maps are joined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grid {
+    /// On the finest map's grid; coarser maps are resampled (section 3.1).
+    #[default]
+    Finest,
+    /// On the coarsest map's grid; finer maps are averaged. A quarter of the positions.
+    Coarsest,
+}
+
+impl Grid {
+    fn is_finest(&self) -> bool {
+        *self == Self::Finest
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// What is near.
@@ -67,12 +114,29 @@ impl Precision {
     }
 }
 
+impl PatchCoreConfig {
+    /// Whether a distance counts differently from one remembered feature to another, or is divided by something.
+    pub(super) fn weighs(&self) -> bool {
+        self.density > 0 || self.normalised
+    }
+
+    /// The maps of one input.
+    pub(super) fn of_input<'a, T>(&self, input: usize, maps: &'a [T]) -> &'a [T] {
+        let each = maps.len() / self.inputs;
+        &maps[input * each..(input + 1) * each]
+    }
+}
+
 impl Default for PatchCoreConfig {
     fn default() -> Self {
         Self {
             neighbourhood: 3,
             memory: 8000,
             neighbours: 9,
+            grid: Grid::Finest,
+            inputs: 1,
+            density: 0,
+            normalised: false,
             metric: Metric::Euclidean,
             precision: Precision::F32,
         }
@@ -109,11 +173,18 @@ impl MethodConfig for PatchCoreConfig {
                 let side = self.neighbourhood;
                 format!("averaged over {side}x{side} positions, {metric} distances")
             }),
-            (
-                "Memory",
-                format!("at most {} features, a greedy coreset", self.memory),
-            ),
+            ("Memory", {
+                let memory = format!("at most {} features, a greedy coreset", self.memory);
+                match self.inputs {
+                    1 => memory,
+                    inputs => format!("{memory}, for each of {inputs} input sizes"),
+                }
+            }),
         ]
+    }
+
+    fn map_count(&self, _: &[FeatureShape]) -> usize {
+        self.inputs
     }
 
     fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
@@ -135,13 +206,21 @@ impl MethodConfig for PatchCoreConfig {
             "neighbours must be 1 to 100",
         )?;
         check(
+            (1..=16).contains(&self.inputs) && shapes.len().is_multiple_of(self.inputs.max(1)),
+            "inputs must be 1 to 16, each with as many feature maps",
+        )?;
+        check(
+            self.density <= 100,
+            "density must be at most 100 neighbours",
+        )?;
+        check(
             embedding::channels(shapes) <= 1 << 16,
             "more than 65536 channels",
         )
     }
 
     fn has_own_score(&self) -> bool {
-        true
+        self.inputs == 1 && !self.normalised
     }
 
     fn load(
@@ -166,8 +245,10 @@ impl ClosedMethod for PatchCoreConfig {
         features: &dyn FeatureSource,
         with: &mut FitWith<'_>,
     ) -> Result<Box<dyn Estimator>> {
-        let memory = fit::memory(self, features, with)?;
-        let shapes = features.shapes();
-        Ok(Box::new(PatchCore::new(self, shapes, memory, with.device)?))
+        let mut tensors = BTreeMap::new();
+        for input in 0..self.inputs {
+            fit::bank(self, input, features, with)?.name(input, &mut tensors);
+        }
+        self.load(features.shapes(), tensors, with.device)
     }
 }

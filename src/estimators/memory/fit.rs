@@ -1,4 +1,4 @@
-//! Filling the memory: all features of all photos, then a greedy coreset of them.
+//! Filling a memory: all features of all photos, a greedy coreset of them, and what distances to each count.
 
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng, seq::index};
@@ -6,9 +6,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
-use super::{PatchCoreConfig, embedding};
-use crate::estimators::{FeatureSource, FitWith};
-use crate::kernels::coreset::greedy_k_centre;
+use super::{
+    Metric, PatchCoreConfig,
+    bank::{BankTensors, memory_name},
+};
+use crate::estimators::{FeatureSource, FitWith, embedding};
+use crate::kernels::{coreset::greedy_k_centre, nearest::Memory};
 use crate::{Error, Result};
 
 /// Dimensions in which the coreset is chosen, by a random projection (Roth et al. 2021, section 3.2: Johnson and
@@ -17,45 +20,71 @@ const PROJECTED: usize = 128;
 /// Features among which the coreset is chosen: of more, so many at random. 268 MB of projections.
 const MOST_CANDIDATES: usize = 1 << 19;
 
-/// The rows of the memory, `[N, C]` on the CPU.
-pub(super) fn memory(
+/// The most photos whose distances to the others' features say what is usual.
+const MOST_USUAL: usize = 24;
+
+/// One input's bank, on the CPU.
+pub(super) fn bank(
     config: &PatchCoreConfig,
+    input: usize,
     features: &dyn FeatureSource,
     with: &mut FitWith<'_>,
-) -> Result<Tensor> {
+) -> Result<BankTensors> {
     if features.is_empty() {
         return Err(Error::Training(
             "PatchCore needs at least one normal image to remember".into(),
         ));
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(with.seed);
-    let source = Source::new(config, features, with)?;
-    let candidates = source.candidates(&mut rng);
-    if candidates.len() <= config.memory {
-        return source.rows(&candidates);
-    }
-    let projection = projection(embedding::channels(features.shapes()), &mut rng)?;
-    let start = rng.random_range(0..candidates.len());
-    let projected = source.projected(&candidates, projection.as_ref())?;
-    let columns = projected.len() / candidates.len();
-    let count = config.memory;
-    let mut tell = |done| (with.progress)(done, count);
-    let chosen = greedy_k_centre(&projected, columns, count, start, &mut tell)?;
-    let Some(mut chosen) = chosen else {
-        return Err(Error::Training(
-            "interrupted while the memory was chosen; nothing was saved".into(),
-        ));
+    let mut rng = ChaCha8Rng::seed_from_u64(with.seed ^ (input as u64) << 32);
+    let source = Source::new(config, input, features, with)?;
+    let chosen = source.coreset(&mut rng, with)?;
+    let memory = source.rows(&chosen)?;
+    let weights = match config.weighs() {
+        false => None,
+        true => {
+            let mut weights = match config.density {
+                0 => vec![1.0; chosen.len()],
+                neighbours => density_weights(&memory, neighbours)?,
+            };
+            if config.normalised {
+                let usual = source.usual_distance(&memory, &chosen, &weights)?;
+                weights.iter_mut().for_each(|weight| *weight /= usual);
+            }
+            let count = weights.len();
+            Some(Tensor::from_vec(weights, count, &Device::Cpu)?)
+        }
     };
-    // The order of the choice means nothing later: by photo and position, rows are gathered in one pass.
-    chosen.sort_unstable();
-    let chosen: Vec<usize> = chosen.iter().map(|&c| candidates[c as usize]).collect();
-    source.rows(&chosen)
+    Ok(BankTensors { memory, weights })
+}
+
+/// `1 / sqrt(d_i / mean d)`, where `d_i` is the mean distance of feature i to its nearest `neighbours` in the memory.
+fn density_weights(memory: &Tensor, neighbours: usize) -> Result<Vec<f32>> {
+    let count = memory.dim(0)?;
+    let neighbours = neighbours.min(count - 1);
+    if neighbours == 0 {
+        return Ok(vec![1.0; count]);
+    }
+    // The nearest of all is the feature itself.
+    let (squares, _) = Memory::new(memory)?.k_nearest(memory, neighbours + 1)?;
+    let apart: Vec<f64> = squares
+        .chunks_exact(neighbours + 1)
+        .map(|row| row[1..].iter().map(|d| f64::from(d.sqrt())).sum::<f64>() / neighbours as f64)
+        .collect();
+    let mean = apart.iter().sum::<f64>() / count as f64;
+    if mean == 0.0 {
+        return Ok(vec![1.0; count]);
+    }
+    // Twins are as dense as it gets, not infinitely so.
+    let weight = |d: &f64| (1.0 / (d / mean).max(0.05).sqrt()) as f32;
+    Ok(apart.iter().map(weight).collect())
 }
 
 /// Where vectors come from: a parent's memory first, then the photos'.
 struct Source<'a> {
     config: &'a PatchCoreConfig,
     features: &'a dyn FeatureSource,
+    /// Which input, of how many maps.
+    input: usize,
     /// Rows and channels of the parent's memory.
     parent: Vec<f32>,
     channels: usize,
@@ -66,15 +95,17 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(
         config: &'a PatchCoreConfig,
+        input: usize,
         features: &'a dyn FeatureSource,
         with: &FitWith<'_>,
     ) -> Result<Self> {
-        let channels = embedding::channels(features.shapes());
+        let shapes = config.of_input(input, features.shapes());
+        let channels = embedding::channels(shapes);
         let parent = match with.parent {
             None => Vec::new(),
             Some(parent) => {
                 let tensors = parent.tensors()?;
-                let memory = tensors.get(super::patchcore::MEMORY).ok_or_else(|| {
+                let memory = tensors.get(&memory_name(input)).ok_or_else(|| {
                     Error::Training("the detector to start from has no memory".into())
                 })?;
                 memory
@@ -84,10 +115,11 @@ impl<'a> Source<'a> {
                     .to_vec1()?
             }
         };
-        let (rows, columns) = embedding::grid(features.shapes());
+        let (rows, columns) = embedding::grid(shapes, config.grid);
         Ok(Self {
             config,
             features,
+            input,
             parent,
             channels,
             positions: rows * columns,
@@ -112,10 +144,83 @@ impl<'a> Source<'a> {
             .collect()
     }
 
+    /// Numbers of the features to remember, ascending: their order would mean nothing, and so they are gathered in one
+    /// pass over the photos.
+    fn coreset(&self, rng: &mut ChaCha8Rng, with: &mut FitWith<'_>) -> Result<Vec<usize>> {
+        let candidates = self.candidates(rng);
+        let count = self.config.memory;
+        if candidates.len() <= count {
+            return Ok(candidates);
+        }
+        let projection = projection(self.channels, rng)?;
+        let start = rng.random_range(0..candidates.len());
+        let projected = self.projected(&candidates, projection.as_ref())?;
+        let columns = projected.len() / candidates.len();
+        let (first, total) = (self.input * count, self.config.inputs * count);
+        let mut tell = |done| (with.progress)(first + done, total);
+        let chosen = greedy_k_centre(&projected, columns, count, start, &mut tell)?;
+        let mut chosen = chosen.ok_or_else(|| {
+            Error::Training("interrupted while features were chosen; nothing was saved".into())
+        })?;
+        chosen.sort_unstable();
+        Ok(chosen.iter().map(|&c| candidates[c as usize]).collect())
+    }
+
+    /// How far features of a photo usually are from those remembered of other photos: the mean, weighed, over some
+    /// photos spread over all. Of a single photo, to the second nearest.
+    fn usual_distance(&self, memory: &Tensor, chosen: &[usize], weights: &[f32]) -> Result<f32> {
+        let kept = self.parent_rows();
+        let photo_of = |number: usize| number.checked_sub(kept).map(|own| own / self.positions);
+        let photos = self.features.len();
+        let (mut sum, mut count) = (0f64, 0usize);
+        for photo in (0..photos).step_by(photos.div_ceil(MOST_USUAL)) {
+            let others = (0u32..)
+                .zip(chosen)
+                .filter(|(_, number)| photo_of(**number) != Some(photo));
+            let others: Vec<u32> = others.map(|(row, _)| row).collect();
+            let vectors = self.photo(photo)?;
+            let found = if others.is_empty() {
+                if memory.dim(0)? < 2 {
+                    return Ok(1.0);
+                }
+                let (squares, rows) = Memory::new(memory)?.k_nearest(&vectors, 2)?;
+                let second = squares.into_iter().zip(rows).skip(1).step_by(2);
+                second.collect::<Vec<_>>()
+            } else {
+                let index = Tensor::from_slice(&others, others.len(), &Device::Cpu)?;
+                let (squares, rows) =
+                    Memory::new(&memory.index_select(&index, 0)?)?.nearest(&vectors)?;
+                let rows = rows.into_iter().map(|row| others[row as usize]);
+                squares.into_iter().zip(rows).collect()
+            };
+            for (square, row) in found {
+                let distance = match self.config.metric {
+                    Metric::Euclidean => square.sqrt(),
+                    Metric::Cosine => 0.5 * square,
+                };
+                sum += f64::from(distance * weights[row as usize]);
+                count += 1;
+            }
+        }
+        let mean = (sum / count.max(1) as f64) as f32;
+        Ok(if mean > 0.0 && mean.is_finite() {
+            mean
+        } else {
+            1.0
+        })
+    }
+
     /// Vectors of one photo, `[h * w, C]`.
     fn photo(&self, record: usize) -> Result<Tensor> {
-        let maps = self.features.batch(&[record], &Device::Cpu)?;
-        embedding::embed(&maps, self.config.neighbourhood, self.config.metric)
+        let shapes = self.config.of_input(self.input, self.features.shapes());
+        let first = self.input * shapes.len();
+        let maps = shapes.iter().enumerate().map(|(map, shape)| {
+            let values = self.features.map(record, first + map);
+            let dims = (1, shape.channels, shape.height, shape.width);
+            Ok(Tensor::from_slice(values, dims, &Device::Cpu)?)
+        });
+        let (maps, config) = (maps.collect::<Result<Vec<_>>>()?, self.config);
+        embedding::embed(&maps, config.neighbourhood, config.grid, config.metric)
     }
 
     /// These vectors, `[N, C]`; their numbers ascend.

@@ -1,9 +1,9 @@
 //! Methods that remember normal features: PatchCore.
 
+mod bank;
 mod config;
-mod embedding;
 mod fit;
 mod patchcore;
 
-pub use config::{Metric, PatchCoreConfig, Precision};
+pub use config::{Grid, Metric, PatchCoreConfig, Precision};
 pub use patchcore::PatchCore;
