@@ -178,6 +178,13 @@ impl Scoring {
         statistics: Option<MapStatistics<'_>>,
         size: (usize, usize),
     ) -> Result<(Tensor, Tensor)> {
+        let (of_image, of_pixels) = self.all_shares(maps.image.len(), statistics);
+        let one_map = self.image_map == self.pixel_map
+            && of_image == of_pixels
+            && self.image_score != ImageScore::Own;
+        if one_map {
+            return self.of_one_map(&combine(&maps.image, &of_image, size)?);
+        }
         Ok((
             self.image_scores(maps, statistics, size)?,
             self.localisation(maps, statistics, size)?,
