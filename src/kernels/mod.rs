@@ -10,6 +10,7 @@ pub mod coupling;
 mod cuda;
 pub mod device;
 mod elementary;
+pub mod gaussian;
 mod gemm;
 mod grid;
 mod lanes;
