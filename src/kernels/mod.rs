@@ -16,6 +16,7 @@ mod grid;
 mod lanes;
 pub mod linear;
 pub mod map;
+pub mod nearest;
 pub mod norm;
 mod parallel;
 mod shape;
