@@ -5,6 +5,7 @@
 pub mod adam;
 pub mod attention;
 pub mod conv;
+pub mod coreset;
 pub mod coupling;
 #[cfg(feature = "cuda")]
 mod cuda;
