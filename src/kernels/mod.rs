@@ -11,6 +11,7 @@ pub mod coupling;
 mod cuda;
 pub mod device;
 mod elementary;
+pub mod gaussian;
 mod gemm;
 mod grid;
 mod lanes;
