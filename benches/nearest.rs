@@ -47,7 +47,7 @@ fn main() {
         );
     }
     // Vectors that somebody exported (f32, row by row, 128 values each), or random ones.
-    let rows = match std::env::var_os("VECTORS") {
+    let rows: Vec<f32> = match std::env::var_os("VECTORS") {
         Some(file) => {
             let bytes = std::fs::read(file).expect("the file of VECTORS");
             bytes
@@ -59,8 +59,9 @@ fn main() {
     };
     let count = std::env::var("COUNT").ok().and_then(|c| c.parse().ok());
     let (len, count) = (rows.len() / 128, count.unwrap_or(2000));
+    let rows = Tensor::from_vec(rows, (len, 128), &Device::Cpu).expect("whole vectors");
     let started = Instant::now();
-    let chosen = greedy_k_centre(&rows, 128, count, 0, &mut |_| true);
+    let chosen = greedy_k_centre(&rows, count, 0);
     std::hint::black_box(chosen.expect("a choice"));
     let seconds = started.elapsed().as_secs_f64();
     println!("coreset {count} of {len} x 128: {seconds:.2} s");

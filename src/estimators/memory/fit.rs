@@ -11,7 +11,7 @@ use super::{
     bank::{BankTensors, memory_name},
 };
 use crate::estimators::{FeatureSource, FitWith, embedding};
-use crate::kernels::{coreset::greedy_k_centre, nearest::Memory};
+use crate::kernels::{coreset::greedy_k_centre_with, nearest::Memory};
 use crate::{Error, Result};
 
 /// Dimensions in which the coreset is chosen, by a random projection (Roth et al. 2021, section 3.2: Johnson and
@@ -155,10 +155,11 @@ impl<'a> Source<'a> {
         let projection = projection(self.channels, rng)?;
         let start = rng.random_range(0..candidates.len());
         let projected = self.projected(&candidates, projection.as_ref())?;
-        let columns = projected.len() / candidates.len();
+        let dims = (candidates.len(), projected.len() / candidates.len());
+        let projected = Tensor::from_vec(projected, dims, &Device::Cpu)?;
         let (first, total) = (self.input * count, self.config.inputs * count);
         let mut tell = |done| (with.progress)(first + done, total);
-        let chosen = greedy_k_centre(&projected, columns, count, start, &mut tell)?;
+        let chosen = greedy_k_centre_with(&projected, count, start, &mut tell)?;
         let mut chosen = chosen.ok_or_else(|| {
             Error::Training("interrupted while features were chosen; nothing was saved".into())
         })?;

@@ -26,6 +26,20 @@ const CHUNK: usize = 1024;
 /// # Errors
 /// When a row is not finite, `start` is not a row, or there are not `count` rows.
 pub fn greedy_k_centre(rows: &Tensor, count: usize, start: usize) -> Result<Vec<u32>> {
+    Ok(greedy_k_centre_with(rows, count, start, &mut |_| true)?.unwrap_or_default())
+}
+
+/// [`greedy_k_centre`] that tells now and then how many rows are taken, and ends without a result where `tell` answers
+/// false.
+///
+/// # Errors
+/// As there.
+pub fn greedy_k_centre_with(
+    rows: &Tensor,
+    count: usize,
+    start: usize,
+    tell: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Vec<u32>>> {
     let (len, dims) = rows.dims2()?;
     expect_f32("vectors", rows, &[len, dims])?;
     if dims == 0 || start >= len || count == 0 || count > len || u32::try_from(len).is_err() {
@@ -37,7 +51,7 @@ pub fn greedy_k_centre(rows: &Tensor, count: usize, start: usize) -> Result<Vec<
     let host = Host::open(&rows);
     let rows = host.values()?;
     let largest = largest_norm(rows, dims)?;
-    Ok(Rounds::new(rows, dims, largest, start).run(count))
+    Ok(Rounds::new(rows, dims, largest, start).run(count, tell))
 }
 
 /// The largest norm.

@@ -7,6 +7,9 @@ use super::leads::{BLOCK, DIRECTIONS, LEVEL, Leads};
 use crate::kernels::parallel;
 use crate::kernels::simd::{lane_sum, simd_fn};
 
+/// Rounds between two calls of `tell`.
+const TELL_EVERY: usize = 64;
+
 /// The square of a centre that was taken: less than that of any row, so that it is not taken again.
 const TAKEN: f32 = -1.0;
 /// `|c - new|^2` against `|x - c|^2`, with room for rounding.
@@ -37,7 +40,6 @@ struct Chunk {
 
 /// A round's newest centre.
 struct Newest<'a> {
-    row: usize,
     number: u32,
     vector: &'a [f32],
     /// Its coordinates in [`Leads`].
@@ -74,16 +76,23 @@ impl<'a> Rounds<'a> {
         rounds
     }
 
-    /// Until `count` are taken.
-    pub(super) fn run(mut self, count: usize) -> Vec<u32> {
+    /// Until `count` are taken, or `tell` wants to end.
+    pub(super) fn run(
+        mut self,
+        count: usize,
+        tell: &mut dyn FnMut(usize) -> bool,
+    ) -> Option<Vec<u32>> {
         let mut gaps = Vec::new();
         while self.centres.len() < count {
             let row = self.farthest();
             self.gaps(row, &mut gaps);
             self.round(row, &gaps);
             self.take(row);
+            if self.centres.len().is_multiple_of(TELL_EVERY) && !tell(self.centres.len()) {
+                return None;
+            }
         }
-        self.centres
+        Some(self.centres)
     }
 
     fn take(&mut self, row: usize) {
@@ -132,7 +141,6 @@ impl<'a> Rounds<'a> {
             leads.iter_mut().zip(own).for_each(|(to, x)| *to = *x);
         }
         let newest = Newest {
-            row,
             number: self.centres.len() as u32,
             vector: &self.rows[row * self.dims..][..self.dims],
             leads,

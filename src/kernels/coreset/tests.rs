@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::greedy_k_centre;
+use super::{greedy_k_centre, greedy_k_centre_with};
 use super::rounds::square_distance;
 
 /// The rule itself: all rows against the newest centre, round by round.
@@ -30,6 +30,18 @@ fn clusters(len: usize, dims: usize, spread: f32) -> Tensor {
     };
     let values: Vec<f32> = (0..len * dims).map(|i| value(i / dims, i % dims)).collect();
     Tensor::from_vec(values, (len, dims), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn a_choice_can_be_ended() {
+    let rows = Tensor::rand(0f32, 1.0, (300, 4), &Device::Cpu).unwrap();
+    let mut heard = Vec::new();
+    let ended = greedy_k_centre_with(&rows, 200, 0, &mut |done| {
+        heard.push(done);
+        done < 128
+    });
+    assert_eq!(ended.unwrap(), None);
+    assert_eq!(heard, [64, 128]);
 }
 
 #[test]
