@@ -2,45 +2,16 @@
 
 use std::ops::Range;
 
-use super::LARGEST;
-use super::products::Products;
+use super::filter::{Bound, CHUNK, Filter, GROUPS};
 use crate::kernels::parallel::{self, SharedMut, written};
 use crate::kernels::simd::{lane_sum, simd_fn};
 
-/// Rows of a chunk, which a task reads while a block of queries passes.
-pub(super) const CHUNK: usize = 256;
-/// Groups of a chunk: rows this far apart are in the same group.
-pub(super) const GROUPS: usize = 16;
 /// Keys in memory at a time: 16 MB.
 const KEYS: usize = 1 << 22;
 
-/// What the keys of a query say about squared distances: `base + scale * key`, with an error of at most `error` in it
-/// and of at most `blur` in its root.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bound {
-    pub(super) base: f64,
-    pub(super) scale: f64,
-    pub(super) error: f64,
-    pub(super) blur: f64,
-}
-
-impl Bound {
-    /// No row of this key is farther, squared.
-    fn farthest(&self, key: f32) -> f64 {
-        let square = self.base + self.scale * f64::from(key) + self.error;
-        (square.max(0.0).sqrt() + self.blur).powi(2)
-    }
-
-    /// No row that is at most so far has a larger key.
-    fn largest_key(&self, square: f64) -> f32 {
-        let square = (square.sqrt() + self.blur).powi(2) + self.error;
-        (((square - self.base) / self.scale) as f32).next_up()
-    }
-}
-
 /// One search.
-pub(super) struct Search<'a> {
-    pub(super) filter: &'a Products,
+pub(super) struct Search<'a, F> {
+    pub(super) filter: &'a F,
     /// `[N, C]`
     pub(super) rows: &'a [f32],
     pub(super) channels: usize,
@@ -50,7 +21,7 @@ pub(super) struct Search<'a> {
 /// A neighbour: squared distance and row.
 type Near = (f32, u32);
 
-impl Search<'_> {
+impl<F: Filter> Search<'_, F> {
     fn len(&self) -> usize {
         self.rows.len() / self.channels
     }
@@ -68,7 +39,7 @@ impl Search<'_> {
     /// The same of so few queries that their keys have room.
     fn part(&self, queries: &[f32], groups: usize) -> Vec<Near> {
         let prepared = self.filter.prepare(queries);
-        let (blocks, chunks) = (prepared.blocks(), self.len().div_ceil(CHUNK));
+        let (blocks, chunks) = (self.filter.blocks(&prepared), self.len().div_ceil(CHUNK));
         let count = queries.len() / self.channels;
         // SAFETY: the tasks cover all queries and chunks.
         let keys = unsafe {
@@ -87,7 +58,7 @@ impl Search<'_> {
         let (to, indices) = (SharedMut::new(&mut distances), SharedMut::new(&mut rows));
         parallel::for_each(count, |query| {
             let x = &queries[query * self.channels..][..self.channels];
-            let near = match prepared.bound(query) {
+            let near = match self.filter.bound(&prepared, query) {
                 Some(bound) => self.near(x, &keys[query * groups..][..groups], bound),
                 None => (0..self.k as u32).map(|row| (f32::NAN, row)).collect(),
             };
@@ -190,10 +161,4 @@ simd_fn! {
             gap * gap
         })
     }
-}
-
-/// `|x|^2`, unless it is not finite or so large that a distance might overflow.
-pub(super) fn square_norm(x: &[f32]) -> Option<f64> {
-    let norm: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
-    (norm < LARGEST).then_some(norm)
 }

@@ -5,7 +5,10 @@
 //! the few groups that may hold a neighbour are then measured by direct differences. The result is therefore that of
 //! direct differences in f32, whatever the filter.
 
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 mod exact;
+mod filter;
 mod plain;
 mod products;
 #[cfg(test)]
@@ -13,7 +16,9 @@ mod tests;
 
 use candle_core::Tensor;
 
-use self::{exact::Search, products::Products};
+#[cfg(target_arch = "x86_64")]
+use self::bytes::Bytes;
+use self::{exact::Search, filter::Filter, products::Products};
 use super::{shape::expect_f32, view::Host};
 use crate::{Error, Result};
 
@@ -27,8 +32,11 @@ pub struct Memory {
 
 #[derive(Debug)]
 enum Kept {
-    /// What the filter reads.
-    Filter(Products),
+    /// The filter in bytes.
+    #[cfg(target_arch = "x86_64")]
+    Bytes(Bytes),
+    /// The filter in f32.
+    Products(Products),
     /// Squared norms `[N]`, for candle's operations on other devices.
     Norms(Tensor),
 }
@@ -58,7 +66,7 @@ impl Memory {
             )));
         }
         let kept = if rows.device().is_cpu() {
-            Kept::Filter(Products::new(Host::open(&rows).values()?, channels))
+            filter(Host::open(&rows).values()?, channels)
         } else {
             Kept::Norms(norms)
         };
@@ -95,7 +103,7 @@ impl Memory {
     /// # Errors
     /// As there, and when `k` is 0 or more than the memory has.
     pub fn k_nearest(&self, queries: &Tensor, k: usize) -> Result<(Vec<f32>, Vec<u32>)> {
-        let (count, channels) = queries.dims2()?;
+        let (count, _) = queries.dims2()?;
         expect_f32("queries", queries, &[count, self.channels()])?;
         if count == 0 {
             return Err(Error::Invalid("no queries to find neighbours of".into()));
@@ -106,18 +114,37 @@ impl Memory {
                 self.len()
             )));
         }
-        let filter = match &self.kept {
-            Kept::Filter(filter) => filter,
-            Kept::Norms(norms) => return plain::k_nearest(&self.rows, norms, queries, k),
-        };
         let queries = queries.contiguous()?;
-        let (host_rows, host_queries) = (Host::open(&self.rows), Host::open(&queries));
+        match &self.kept {
+            #[cfg(target_arch = "x86_64")]
+            Kept::Bytes(filter) => self.search(filter, &queries, k),
+            Kept::Products(filter) => self.search(filter, &queries, k),
+            Kept::Norms(norms) => plain::k_nearest(&self.rows, norms, &queries, k),
+        }
+    }
+
+    fn search(
+        &self,
+        filter: &impl Filter,
+        queries: &Tensor,
+        k: usize,
+    ) -> Result<(Vec<f32>, Vec<u32>)> {
+        let (rows, queries) = (Host::open(&self.rows), Host::open(queries));
         let search = Search {
             filter,
-            rows: host_rows.values()?,
-            channels,
+            rows: rows.values()?,
+            channels: self.channels(),
             k,
         };
-        Ok(search.run(host_queries.values()?))
+        Ok(search.run(queries.values()?))
     }
+}
+
+/// The best filter that this processor has, of `rows [N, C]`.
+fn filter(rows: &[f32], channels: usize) -> Kept {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(bytes) = Bytes::new(rows, channels) {
+        return Kept::Bytes(bytes);
+    }
+    Kept::Products(Products::new(rows, channels))
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::exact::{Bound, CHUNK, GROUPS, square_norm};
+use super::filter::{Bound, CHUNK, Filter, GROUPS, square_norm};
 use crate::kernels::gemm::{MatRef, PANEL, PackedRows, pack_panels, panels_len};
 use crate::kernels::parallel::with_scratch;
 use crate::kernels::simd::simd_fn;
@@ -19,10 +19,10 @@ pub(super) struct Products {
 }
 
 /// Queries in the order in which products read them.
-pub(super) struct Prepared<'a> {
-    filter: &'a Products,
-    queries: &'a [f32],
+pub(super) struct Queries {
     packed: PackedRows,
+    /// Squared norms, of those that are finite.
+    norms: Vec<Option<f64>>,
 }
 
 impl Products {
@@ -43,21 +43,27 @@ impl Products {
             largest: norms.iter().copied().fold(0.0, f64::max).sqrt(),
         }
     }
+}
 
-    /// Packs `queries [Q, C]`.
-    pub(super) fn prepare<'a>(&'a self, queries: &'a [f32]) -> Prepared<'a> {
+impl Filter for Products {
+    type Queries = Queries;
+
+    fn prepare(&self, queries: &[f32]) -> Queries {
         let sizes = (queries.len() / self.channels, self.channels);
-        Prepared {
-            filter: self,
-            queries,
+        let norms = queries.chunks_exact(self.channels).map(square_norm);
+        Queries {
             packed: PackedRows::pack(queries, sizes, self.channels),
+            norms: norms.collect(),
         }
     }
 
-    /// Writes the keys of a chunk's groups for each query of a block to where `of` says.
-    pub(super) fn keys<'k>(
+    fn blocks(&self, queries: &Queries) -> Vec<Range<usize>> {
+        queries.packed.blocks()
+    }
+
+    fn keys<'k>(
         &self,
-        queries: &Prepared,
+        queries: &Queries,
         block: Range<usize>,
         chunk: usize,
         of: impl Fn(usize) -> &'k mut [f32],
@@ -81,6 +87,18 @@ impl Products {
             }
         });
     }
+
+    fn bound(&self, queries: &Queries, query: usize) -> Option<Bound> {
+        let base = queries.norms[query]?;
+        // Of a sum of C products in any order, the norm and their difference (Higham 2002, section 3.1).
+        let rounding = (self.channels + 8) as f64 * f64::from(f32::EPSILON) / 2.0 * 1.01;
+        Some(Bound {
+            base,
+            scale: 2.0,
+            error: 2.0 * rounding * self.largest * (base.sqrt() + self.largest),
+            blur: 0.0,
+        })
+    }
 }
 
 simd_fn! {
@@ -94,27 +112,5 @@ simd_fn! {
             }
         }
         to.copy_from_slice(&least);
-    }
-}
-
-impl Prepared<'_> {
-    /// Blocks of queries for [`Products::keys`].
-    pub(super) fn blocks(&self) -> Vec<Range<usize>> {
-        self.packed.blocks()
-    }
-
-    /// How keys and distances of a query belong together; none if it is not finite.
-    pub(super) fn bound(&self, query: usize) -> Option<Bound> {
-        let channels = self.filter.channels;
-        let base = square_norm(&self.queries[query * channels..][..channels])?;
-        // Of a sum of C products in any order, the norm and their difference (Higham 2002, section 3.1).
-        let rounding = (channels + 8) as f64 * f64::from(f32::EPSILON) / 2.0 * 1.01;
-        let largest = self.filter.largest;
-        Some(Bound {
-            base,
-            scale: 2.0,
-            error: 2.0 * rounding * largest * (base.sqrt() + largest),
-            blur: 0.0,
-        })
     }
 }
