@@ -5,8 +5,8 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], [`files`], `mapped` |
-//! | 1 | [`kernels`], [`metrics`], [`imaging`] |
+//! | 0 | [`error`], [`files`], `mapped`, [`digest`], `spelling` |
+//! | 1 | [`tensors`], [`kernels`], [`metrics`], [`imaging`] |
 //! | 2 | [`backbones`], [`estimators`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
 //! | 4 | [`training`], [`evaluation`] |
@@ -17,6 +17,7 @@
 pub mod backbones;
 pub mod datasets;
 pub mod detector;
+pub mod digest;
 pub mod error;
 pub mod estimators;
 pub mod evaluation;
@@ -29,6 +30,8 @@ mod mapped;
 pub mod metrics;
 pub mod report;
 pub mod reproduce;
+mod spelling;
+pub mod tensors;
 pub mod training;
 
 pub use error::{Error, Result};

@@ -12,18 +12,17 @@ use super::{
     download::{Fetched, Wanted},
     environment::HubOptions,
     failure::{Failure, Missing},
-    names::{DetectorName, RepoId, nearest},
+    names::{BACKBONE_FILE, DetectorName, RepoId},
     progress::Progress,
 };
-use crate::{Error, Result, detector::BackboneRecord};
+use crate::{Error, Result, detector::BackboneRecord, spelling::nearest};
 
 /// The settings of a detector and its weights; without both it is none.
 pub(super) const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
 pub(super) const CARD: &str = "README.md";
 
-/// timm's organisation on the Hub, and the file that its repositories hold weights in.
+/// timm's organisation on the Hub.
 pub(super) const BACKBONE_OWNER: &str = "timm";
-pub(super) const BACKBONE_FILE: &str = "model.safetensors";
 
 /// The Hugging Face Hub with its cache.
 ///

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::{
     cache::{RepoCache, cached_repos},
     failure::{Failure, Outcome},
-    fetch::{BACKBONE_FILE, BACKBONE_OWNER, Hub, NEEDED, apart},
-    names::RepoId,
+    fetch::{BACKBONE_OWNER, Hub, NEEDED, apart},
+    names::{BACKBONE_FILE, RepoId},
     progress::{Event, Progress},
 };
 use crate::Result;

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     Error, Result,
-    detector::{CONFIG_FILE, DetectorConfig, LoadOptions, MODEL_FILE, read_config, read_tensors},
+    detector::{CONFIG_FILE, DetectorConfig, LoadOptions, MODEL_FILE, read_config},
+    tensors,
 };
 
 /// How a detector is published.
@@ -102,7 +103,7 @@ impl Hub {
             });
         }
         check_finite(&folder.join(MODEL_FILE))?;
-        load_with(Some(self), folder, &options.load, progress)?.verify()?;
+        load_with(Some(self), folder, config.clone(), &options.load, progress)?.verify()?;
         let repo = match &options.repo {
             Some(repo) => repo.clone(),
             None => {
@@ -175,7 +176,7 @@ fn described(folder: &Path, name: &str) -> Result<StagedFile> {
 }
 
 fn check_finite(path: &Path) -> Result<()> {
-    let (tensors, _) = read_tensors(path)?;
+    let (tensors, _) = tensors::read(path)?;
     for (name, tensor) in tensors {
         if !tensor.dtype().is_float() {
             continue;

@@ -217,7 +217,7 @@ impl<'a> Runner<'a> {
             history,
         } = trainer.fit(&dataset, origin, &folder, resume, progress)?;
         let own = measure(&detector, &dataset, &inputs.settings, progress)?;
-        detector.config_mut().metrics.clone_from(&own.metrics);
+        detector.set_metrics(own.metrics.clone());
         detector.save(&folder)?;
         write_card(detector.config(), &folder)?;
         let config = detector.config();
