@@ -54,7 +54,7 @@ impl House {
             ));
         }
         let mut module = module_path(path);
-        let test_file = module.iter().any(|name| name == "tests");
+        let test_file = is_test_module(&module);
         // main.rs and lib.rs stand above all floors: the program and the crate's root.
         let top = module.first().cloned().unwrap_or_default();
         if !top.is_empty() && !self.floors.contains_key(&top) {
@@ -88,7 +88,7 @@ impl House {
             // Floors are looked at elsewhere.
             top: String::new(),
             module: &mut module.clone(),
-            in_test: module.iter().any(|name| name.ends_with("tests")),
+            in_test: is_test_module(&module),
             imports: Vec::new(),
             found: Vec::new(),
         };
@@ -125,6 +125,12 @@ fn module_path(path: &str) -> Vec<String> {
         module.pop();
     }
     module
+}
+
+/// `tests`, `x_tests`, or below one.
+fn is_test_module(module: &[String]) -> bool {
+    let is_test = |name: &String| name == "tests" || name.ends_with("_tests");
+    module.iter().any(is_test)
 }
 
 fn flatten(tree: &UseTree, prefix: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
