@@ -140,7 +140,7 @@ fn flush_folder(path: &Path) -> io::Result<()> {
 fn explained(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| {
-        let told = match source.kind() {
+        let words = match source.kind() {
             ErrorKind::StorageFull => "the disk is full; nothing was written, free some space",
             ErrorKind::QuotaExceeded => "the disk quota is used up; nothing was written",
             ErrorKind::FileTooLarge => {
@@ -151,7 +151,7 @@ fn explained(path: &Path) -> impl FnOnce(io::Error) -> Error {
                 return Error::Io { path, source };
             }
         };
-        let source = io::Error::new(source.kind(), told);
+        let source = io::Error::new(source.kind(), words);
         Error::Io { path, source }
     }
 }
@@ -160,7 +160,7 @@ fn explained(path: &Path) -> impl FnOnce(io::Error) -> Error {
 fn bare(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|wrapped| wrapped.source());
     match cause.map(ToString::to_string) {
-        Some(told) => io::Error::new(error.kind(), told),
+        Some(words) => io::Error::new(error.kind(), words),
         None => error,
     }
 }

@@ -176,8 +176,8 @@ mod tests {
         let metadata = HashMap::from([("key".to_string(), "value".to_string())]);
         write(&path, &tensors, Some(metadata.clone())).unwrap();
 
-        let (found, told) = read(&path).unwrap();
-        assert_eq!(told, metadata);
+        let (found, found_metadata) = read(&path).unwrap();
+        assert_eq!(found_metadata, metadata);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(
             found["a"].to_vec2::<f32>().unwrap(),

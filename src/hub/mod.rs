@@ -12,8 +12,6 @@ mod weights;
 #[cfg(feature = "hub")]
 mod cache;
 #[cfg(feature = "hub")]
-mod carry;
-#[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
 mod digest;
@@ -27,6 +25,8 @@ mod failure;
 mod fetch;
 #[cfg(feature = "hub")]
 mod list;
+#[cfg(feature = "hub")]
+mod offline;
 #[cfg(feature = "hub")]
 mod publish;
 #[cfg(feature = "hub")]

@@ -62,7 +62,7 @@ impl Hub {
         })
     }
 
-    /// The file to carry, if the backbone needs one; what the record lacks is filled in.
+    /// The weights file to copy, if the backbone needs one; what the record lacks is filled in.
     fn weights(
         &self,
         record: &mut BackboneRecord,

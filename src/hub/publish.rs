@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    fetch::{Hub, apart},
+    fetch::{Hub, on_own_thread},
     names::checked_revision,
     progress::Progress,
     stage::{PublishOptions, Staged},
@@ -52,7 +52,7 @@ impl Hub {
             });
         }
         let work = || Upload::new(&self.client, staged, options, progress)?.run();
-        apart(work).map_err(|failure| self.client.at(&place, failure))
+        on_own_thread(work).map_err(|failure| self.client.at(&place, failure))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     card::{CardFacts, DatasetFacts, render},
     digest::Digest,
     failure::{Failure, Missing},
-    fetch::{CARD, Hub, NEEDED, apart},
+    fetch::{CARD, Hub, NEEDED, on_own_thread},
     names::RepoId,
     pretrained::load_with,
     progress::{Event, Progress},
@@ -153,7 +153,7 @@ impl Hub {
             progress(Event::Notice(&notice));
             return Ok(default.into());
         }
-        let asked = apart(|| {
+        let asked = on_own_thread(|| {
             let api = self.client.api()?;
             self.client.call(progress, || api.whoami().send())
         });

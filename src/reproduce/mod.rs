@@ -11,10 +11,10 @@ mod line;
 mod plan;
 mod published;
 mod render;
+mod resources;
 mod result;
 mod run;
 mod settings;
-mod stock;
 mod table;
 mod tables;
 
