@@ -10,7 +10,7 @@
 //! | 2 | [`backbones`], [`estimators`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
 //! | 4 | [`training`], [`evaluation`] |
-//! | 5 | [`hub`], [`report`] |
+//! | 5 | [`hub`], [`report`], [`speed`] |
 //! | 6 | [`reproduce`] |
 //! | 7 | `cli` (the program) |
 
@@ -30,6 +30,7 @@ mod mapped;
 pub mod metrics;
 pub mod report;
 pub mod reproduce;
+pub mod speed;
 mod spelling;
 pub mod tensors;
 pub mod training;

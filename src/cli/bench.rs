@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use candle_fastflow::{
     backbones::{self, Backbone},
     estimators::flow::{Activations, FastFlow, FlowConfig},
-    evaluation::speed::{Speed, input_pattern, median, timed},
-    features::{FeatureStore, FeatureWriter},
-    training::{
-        Adam, AdamConfig, DeviceAdam, DeviceFeatures, TrainConfig, batch_gradients, device_step,
-    },
+    speed::{Speed, TrainingSpeed, feature_store, input_pattern},
+    training::TrainConfig,
 };
 use serde::Serialize;
 
@@ -76,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
     let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;
-    flow.fit_norm(&store(&features, 1)?)?;
+    flow.fit_norm(&feature_store(&features, 1)?)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
     let scoring = TrainConfig::preset_scoring(args.preset.into(), &input, shapes.len());
     let network = backbone.as_ref();
@@ -99,9 +96,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         if args.rebuild_activations {
             flow.set_activations(Activations::Rebuild);
         }
-        let (step, gradients) = time_training(&flow, &features, batch, &device)?;
-        timing.train_step_ms = Some(step);
-        timing.train_gradients_ms = gradients;
+        let training = TrainingSpeed::measure(&flow, &features, batch, &device)?;
+        timing.train_step_ms = Some(training.step);
+        timing.train_gradients_ms = training.gradients;
         timing.train_batch = Some(batch);
     }
     show(&timing, args.json)?;
@@ -117,73 +114,6 @@ fn backbone(args: &Args, device: &Device) -> anyhow::Result<(Box<dyn Backbone>, 
         }
         None => Ok((backbones::load_random(&id, 0, device)?, "random")),
     }
-}
-
-/// Features of the batch's first image as a store of `copies` records.
-fn store(features: &[Tensor], copies: usize) -> anyhow::Result<FeatureStore> {
-    let maps = features
-        .iter()
-        .map(|map| Ok(map.narrow(0, 0, 1)?))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let shapes = maps
-        .iter()
-        .map(|map| {
-            let (_, channels, height, width) = map.dims4()?;
-            Ok(candle_fastflow::kernels::FeatureShape {
-                channels,
-                height,
-                width,
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut writer = FeatureWriter::new(shapes, copies, u64::MAX, &std::env::temp_dir())?;
-    for _ in 0..copies {
-        writer.push(&maps)?;
-    }
-    Ok(writer.finish()?)
-}
-
-/// A training step, and on a GPU its forward and backward alone.
-fn time_training(
-    flow: &FastFlow,
-    features: &[Tensor],
-    batch: usize,
-    device: &Device,
-) -> anyhow::Result<(f64, Option<f64>)> {
-    const STEPS: usize = 4;
-    let store = store(features, batch)?;
-    let records: Vec<usize> = (0..batch).collect();
-    if !device.is_cpu() {
-        let mut adam = DeviceAdam::new(flow.parameters(), AdamConfig::default(), device)?;
-        let features = DeviceFeatures::new(&store, device)?;
-        let step = steps(10 * STEPS, device, || {
-            device_step(flow, &mut adam, &features, &records, None)
-        })?;
-        let maps = features.batch(&records)?;
-        let gradients = steps(10 * STEPS, device, || {
-            flow.device_loss_and_gradients(&maps).map(|_| ())
-        })?;
-        return Ok((step, Some(gradients)));
-    }
-    let mut adam = Adam::new(flow.parameters(), AdamConfig::default())?;
-    let step = steps(STEPS, device, || {
-        let gradients = batch_gradients(flow, &store, &records, device)?;
-        adam.step(&gradients.values, 1.0 / batch as f32)
-    })?;
-    Ok((step, None))
-}
-
-/// The median of `count` steps, the first ones not counted.
-fn steps(
-    count: usize,
-    device: &Device,
-    mut step: impl FnMut() -> candle_fastflow::Result<()>,
-) -> anyhow::Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..count {
-        times.push(timed(device, &mut step)?.0);
-    }
-    Ok(median(times.split_off(count / 4)))
 }
 
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {

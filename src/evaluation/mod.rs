@@ -2,7 +2,6 @@
 
 mod figures;
 mod pixels;
-pub mod speed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

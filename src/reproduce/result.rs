@@ -10,8 +10,8 @@ use crate::{
     Error, Result,
     detector::{BackboneRecord, CONFIG_FILE},
     estimators::EstimatorConfig,
-    evaluation::speed::Speed,
     files,
+    speed::Speed,
 };
 
 /// 2: `rotation` in degrees. 3: any estimator.

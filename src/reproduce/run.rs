@@ -16,9 +16,9 @@ use crate::{
     Error, Result, backbones,
     datasets::Dataset,
     detector::{CONFIG_FILE, DatasetRecord, Detector, DetectorConfig, LoadOptions, read_config},
-    evaluation::{self, speed::Speed},
-    files,
+    evaluation, files,
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
+    speed::Speed,
     training::{self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Trained, Trainer},
 };
 

@@ -9,11 +9,7 @@ use super::{
     published::{Ablation, ByCategory, Published, published},
     table::{Entry, Table, Tables},
 };
-use crate::{
-    Result, datasets,
-    datasets::cifar10,
-    evaluation::{Metrics, speed::median},
-};
+use crate::{Result, datasets, datasets::cifar10, evaluation::Metrics, speed::median};
 
 /// The tables of `plan` from the results below `out`; what was not run is empty.
 ///
