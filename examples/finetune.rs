@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         backbone_weights: args.backbone_weights,
         ..Default::default()
     };
-    let parent = Detector::load(&args.from, &options)?;
+    let parent = Detector::from_pretrained(&args.from.to_string_lossy(), &options)?;
     let dataset = datasets::open(&args.data)?;
 
     let settings = Settings {

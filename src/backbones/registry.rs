@@ -11,7 +11,7 @@ use super::{
     vit, wavelet,
     weights::Weights,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, spelling::nearest};
 
 /// Every family's rows, in the order of a listing.
 static FAMILIES: &[&[Row]] = &[
@@ -179,19 +179,17 @@ fn find(id: &str) -> Result<(&'static Row, Option<&str>)> {
 
 /// The known architectures most like `arch`, and where to see all: the verb `list` where this build has it.
 fn hint(arch: &str, has_list: bool) -> String {
-    let mut known: Vec<_> = rows()
-        .filter(|row| row.lacks.is_none())
-        .map(|row| row.arch)
-        .collect();
+    let built = rows().filter(|row| row.lacks.is_none());
+    let known: Vec<_> = built.map(|row| row.arch).collect();
     let all = if has_list {
         "`fastflow list --backbones` shows all".to_owned()
     } else {
         format!("all are {}", known.join(", "))
     };
-    // Stable: equals stay in the order of the listing.
-    known.sort_by(|a, b| strsim::jaro_winkler(b, arch).total_cmp(&strsim::jaro_winkler(a, arch)));
-    known.truncate(3);
-    format!("nearest known: {}; {all}", known.join(", "))
+    match nearest(arch, known).join(", ") {
+        none if none.is_empty() => all,
+        close => format!("nearest known: {close}; {all}"),
+    }
 }
 
 #[cfg(test)]

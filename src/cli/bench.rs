@@ -10,12 +10,10 @@ use candle_fastflow::{
         Estimator, EstimatorConfig, FitWith, Fitting, Method, Trainable,
         flow::{Activations, Preset},
     },
-    evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
     imaging::Preprocessing,
-    training::{
-        Adam, AdamConfig, DeviceAdam, DeviceFeatures, Settings, batch_gradients, device_step,
-    },
+    speed::{Speed, TrainingSpeed, feature_store, input_pattern},
+    training::Settings,
 };
 use serde::Serialize;
 
@@ -128,9 +126,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         if args.rebuild_activations {
             model.set_activations(Activations::Rebuild);
         }
-        let (step, gradients) = time_training(model.as_ref(), &features, batch, &device)?;
-        timing.train_step_ms = Some(step);
-        timing.train_gradients_ms = gradients;
+        let training = TrainingSpeed::measure(model.as_ref(), &features, batch, &device)?;
+        timing.train_step_ms = Some(training.step);
+        timing.train_gradients_ms = training.gradients;
         timing.train_batch = Some(batch);
     }
     show(&timing, args.json)?;
@@ -155,7 +153,7 @@ impl Fitted {
                 let shapes = input_shapes(backbone, input)?;
                 let mut model = method.init(&shapes, 0, device)?;
                 let features = input_features(backbone, &input_pattern(input, 1, device)?)?;
-                model.prepare(&store(&features, 1)?)?;
+                model.prepare(&feature_store(&features, 1)?)?;
                 Ok(Self::Trained(model))
             }
             Fitting::Closed(method) => {
@@ -218,73 +216,6 @@ fn backbone(
         None if !backbones::needs_weights(&id) => Ok((load(None)?, "embedded")),
         None => Ok((backbones::load_random_with(&id, taps, 0, device)?, "random")),
     }
-}
-
-/// Features of the batch's first image as a store of `copies` records.
-fn store(features: &[candle_core::Tensor], copies: usize) -> anyhow::Result<FeatureStore> {
-    let maps = features
-        .iter()
-        .map(|map| Ok(map.narrow(0, 0, 1)?))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let shapes = maps
-        .iter()
-        .map(|map| {
-            let (_, channels, height, width) = map.dims4()?;
-            Ok(candle_fastflow::kernels::FeatureShape {
-                channels,
-                height,
-                width,
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut writer = FeatureWriter::new(shapes, copies, u64::MAX, &std::env::temp_dir())?;
-    for _ in 0..copies {
-        writer.push(&maps)?;
-    }
-    Ok(writer.finish()?)
-}
-
-/// A training step, and on a GPU its forward and backward alone.
-fn time_training(
-    model: &dyn Trainable,
-    features: &[candle_core::Tensor],
-    batch: usize,
-    device: &Device,
-) -> anyhow::Result<(f64, Option<f64>)> {
-    const STEPS: usize = 4;
-    let store = store(features, batch)?;
-    let records: Vec<usize> = (0..batch).collect();
-    if !device.is_cpu() {
-        let mut adam = DeviceAdam::new(model.parameters(), AdamConfig::default(), device)?;
-        let features = DeviceFeatures::new(&store, device)?;
-        let step = steps(10 * STEPS, device, || {
-            device_step(model, &mut adam, &features, &records, None)
-        })?;
-        let maps = features.batch(&records)?;
-        let gradients = steps(10 * STEPS, device, || {
-            model.loss_and_gradients(&maps).map(|_| ())
-        })?;
-        return Ok((step, Some(gradients)));
-    }
-    let mut adam = Adam::new(model.parameters(), AdamConfig::default())?;
-    let step = steps(STEPS, device, || {
-        let gradients = batch_gradients(model, &store, &records, device)?;
-        adam.step(&gradients.values, 1.0 / batch as f32)
-    })?;
-    Ok((step, None))
-}
-
-/// The median of `count` steps, the first ones not counted.
-fn steps(
-    count: usize,
-    device: &Device,
-    mut step: impl FnMut() -> candle_fastflow::Result<()>,
-) -> anyhow::Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..count {
-        times.push(timed(device, &mut step)?.0);
-    }
-    Ok(median(times.split_off(count / 4)))
 }
 
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {

@@ -414,7 +414,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
                 bar.set_position(done as u64);
             })?;
         bar.finish_and_clear();
-        detector.config_mut().metrics = evaluation.metrics.to_map();
+        detector.set_metrics(evaluation.metrics.to_map());
         detector.save(&args.out)?;
     }
     report(args, &detector)

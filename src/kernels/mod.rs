@@ -1,4 +1,6 @@
-//! What candle does slowly or not at all on the CPU, each a candle CustomOp with a backward.
+//! What candle does slowly or not at all: products, convolutions, attention, coupling layers, norms, anomaly maps and
+//! the optimiser's step, on the CPU and (feature `cuda`) on a GPU, with a backward where training needs one; and the
+//! choice of the device.
 
 #![allow(unsafe_code)] // SIMD and buffers shared by threads; every block says why it is sound
 
@@ -25,6 +27,7 @@ mod simd;
 pub(crate) mod taps;
 #[cfg(test)]
 mod tests;
+mod tf32;
 mod view;
 
 pub use shape::{Family, FeatureShape};

@@ -11,9 +11,9 @@ mod line;
 mod plan;
 mod published;
 mod render;
+mod resources;
 mod result;
 mod run;
-mod stock;
 mod table;
 mod tables;
 

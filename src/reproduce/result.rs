@@ -9,8 +9,8 @@ use crate::{
     Error, Result,
     detector::{BackboneRecord, CONFIG_FILE},
     estimators::EstimatorConfig,
-    evaluation::speed::Speed,
     files,
+    speed::Speed,
     training::Settings,
 };
 

@@ -78,7 +78,10 @@ mod tests {
         };
         assert!(diverged(&history(&[0.9, 2.0, 0.3])).is_none());
         assert!(diverged(&history(&[0.9])).is_none() && diverged(&[]).is_none());
-        let told = diverged(&history(&[40.0, 7436.0, 737.0]));
-        assert!(told.is_some_and(|told| told.contains("40.000") && told.contains("737.000")));
+        let message = diverged(&history(&[40.0, 7436.0, 737.0]));
+        assert!(
+            message
+                .is_some_and(|message| message.contains("40.000") && message.contains("737.000"))
+        );
     }
 }

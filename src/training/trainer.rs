@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use candle_core::Device;
-use sha2::{Digest, Sha256};
 
 use super::{
     EpochRecord, Progress, TrainConfig, calibrate,
@@ -22,6 +21,7 @@ use crate::{
         BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
         TrainingRecord,
     },
+    digest::{Sha256, sha256},
     estimators::{Estimator, EstimatorConfig},
     features::{Extraction, FeatureStore, Records, extract},
     imaging::Preprocessing,
@@ -272,7 +272,7 @@ impl Trainer {
         );
         let text =
             serde_json::to_string(&all).map_err(|e| Error::Training(format!("settings: {e}")))?;
-        Ok(hex(&Sha256::digest(text)))
+        Ok(sha256(text))
     }
 
     /// Every photo and view that the run needs, once.
@@ -362,8 +362,7 @@ impl Trainer {
             notes: None,
         };
         let mut detector = Detector::new(config, parts.backbone, estimator, self.device.clone())?;
-        let score = detector.fixture_score()?;
-        detector.config_mut().fixture_score = Some(score);
+        detector.record_fixture_score()?;
         Ok(detector)
     }
 }
@@ -374,18 +373,14 @@ fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
 }
 
 fn tensors_hash(estimator: &dyn Estimator) -> Result<String> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Sha256::default();
     for (name, tensor) in estimator.tensors()? {
         hasher.update(name.as_bytes());
         let values = tensor
             .flatten_all()?
             .to_dtype(candle_core::DType::F32)?
             .to_vec1::<f32>()?;
-        hasher.update(bytemuck::cast_slice(&values));
+        hasher.update(bytemuck::cast_slice::<f32, u8>(&values));
     }
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hasher.finish())
 }

@@ -196,7 +196,7 @@ fn train(photos: &Path, out: &Path) {
         .detector;
     let options = evaluation::Options { pixel_size: None };
     let evaluation = evaluation::evaluate(&detector, &dataset, options, &mut |_, _| ()).unwrap();
-    detector.config_mut().metrics = evaluation.metrics.to_map();
+    detector.set_metrics(evaluation.metrics.to_map());
     detector.save(out).unwrap();
 }
 

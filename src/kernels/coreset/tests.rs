@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{greedy_k_centre, greedy_k_centre_with};
 use super::rounds::square_distance;
+use super::{greedy_k_centre, greedy_k_centre_with};
 
 /// The rule itself: all rows against the newest centre, round by round.
 fn naive(rows: &Tensor, count: usize, start: usize) -> Vec<u32> {

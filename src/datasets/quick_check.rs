@@ -1,4 +1,4 @@
-//! A quick look before something long: what would stop it after minutes should stop it at once.
+//! A quick check before something long: what would stop it after minutes should stop it at once.
 
 use rayon::prelude::*;
 
@@ -39,15 +39,15 @@ impl Dataset {
     /// # Errors
     /// As [`imaging::dimensions`], or [`Error::Dataset`] when a mask has another size than its image; of
     /// several files all in one.
-    pub fn glance(&self) -> Result<()> {
+    pub fn quick_check(&self) -> Result<()> {
         self.together(self.test.par_iter().map(look).collect())
     }
 
-    /// [`Dataset::glance`] at the images to train on too.
+    /// [`Dataset::quick_check`] of the images to train on too.
     ///
     /// # Errors
     /// As there.
-    pub fn glance_at_all(&self) -> Result<()> {
+    pub fn quick_check_all(&self) -> Result<()> {
         let all = self.train.par_iter().chain(&self.test);
         self.together(all.map(look).collect())
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_faults_are_listed_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let save = |name: &str, side| image::RgbImage::new(side, side).save(path(name)).unwrap();
@@ -102,16 +102,16 @@ mod tests {
             train: vec![sample("good.png"), sample("torn.png")],
             test: vec![sample("good.png"), sample("gone.png"), masked],
         };
-        let told = |looked: Result<()>| looked.unwrap_err().to_string();
-        let test = told(dataset.glance());
+        let message = |looked: Result<()>| looked.unwrap_err().to_string();
+        let test = message(dataset.quick_check());
         assert!(test.contains("2 files cannot be used"), "{test}");
         assert!(test.contains("gone.png") && test.contains("9x9"), "{test}");
         assert!(!test.contains("torn.png"), "{test}");
-        assert!(told(dataset.glance_at_all()).contains("torn.png"));
-        // One alone is told as it is.
+        assert!(message(dataset.quick_check_all()).contains("torn.png"));
+        // One alone is given as it is.
         dataset.test.pop();
-        assert!(told(dataset.glance()).starts_with(path("gone.png").to_str().unwrap()));
+        assert!(message(dataset.quick_check()).starts_with(path("gone.png").to_str().unwrap()));
         dataset.test = vec![sample("gone.png"); NAMED + 3];
-        assert!(told(dataset.glance()).contains("and 3 more"));
+        assert!(message(dataset.quick_check()).contains("and 3 more"));
     }
 }

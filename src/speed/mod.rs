@@ -1,10 +1,15 @@
-//! How fast a detector is on this machine: the paper's table 1, "additional" meaning beside the backbone.
+//! Benchmarks: how fast a detector and its training are on this machine. An inspection's columns are those of the paper's
+//! table 1, "additional" meaning beside the backbone.
+
+mod training;
 
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
+
+pub use training::{TrainingSpeed, feature_store};
 
 use crate::{
     Result,
