@@ -542,7 +542,7 @@ fn fine_tuning_starts_from_the_parent_and_a_flat_folder_is_enough() {
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
     };
     assert_eq!(read(&tuned)["training"]["parent"], text(&parent));
-    assert_eq!(read(&tuned)["flow"], read(&parent)["flow"]);
+    assert_eq!(read(&tuned)["estimator"], read(&parent)["estimator"]);
 }
 
 #[test]

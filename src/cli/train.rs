@@ -51,8 +51,8 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// What models normal features: fastflow (trained), or patchcore (a memory of features, filled in a minute); by
-    /// default the recipe that finds most, a memory for each of three input sizes
+    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), or padim
+    /// (a Gaussian a position); by default the recipe that finds most, a memory for each of three input sizes
     #[arg(long, value_enum, hide_possible_values = true)]
     method: Option<Method>,
     /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
@@ -73,6 +73,10 @@ pub struct Args {
     flow: FlowArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    /// Channels that are kept of all maps, drawn at random (method padim) [default: 100, of a ResNet with
+    /// bottlenecks 550]
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    channels: Option<usize>,
     #[arg(long, value_name = "N", help = help("Passes over the photos", |d| d.epochs.to_string()))]
     epochs: Option<usize>,
     /// The one seed: same seed, photos and machine kind, same detector
@@ -335,6 +339,7 @@ fn settings(args: &Args) -> Settings {
         neighbours: args.memory.neighbours,
         metric: args.memory.metric,
         precision: args.memory.precision,
+        channels: args.channels,
         views: augment.views,
         horizontal_flip: or_zero(augment.no_horizontal_flip, defaults.horizontal_flip),
         vertical_flip: or_zero(augment.no_vertical_flip, defaults.vertical_flip),

@@ -4,7 +4,9 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fitting, MethodConfig, flow::FlowConfig, memory::PatchCoreConfig};
+use super::{
+    Fitting, MethodConfig, flow::FlowConfig, gaussian::PaDiMConfig, memory::PatchCoreConfig,
+};
 use crate::Error;
 
 /// A method and its settings, tagged by `kind`: what an artifact says about its estimator.
@@ -15,6 +17,8 @@ pub enum EstimatorConfig {
     FastFlow(FlowConfig),
     /// PatchCore (Roth et al. 2021): distance to the nearest of many normal features.
     PatchCore(PatchCoreConfig),
+    /// PaDiM (Defard et al. 2020): a Gaussian a position.
+    PaDiM(PaDiMConfig),
 }
 
 impl Deref for EstimatorConfig {
@@ -24,6 +28,7 @@ impl Deref for EstimatorConfig {
         match self {
             Self::FastFlow(config) => config,
             Self::PatchCore(config) => config,
+            Self::PaDiM(config) => config,
         }
     }
 }
@@ -41,17 +46,20 @@ pub enum Method {
     FastFlow,
     /// A memory of normal features and the distance to the nearest; fitted in a minute
     PatchCore,
+    /// A Gaussian at every position: for products that always lie the same way
+    PaDiM,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::FastFlow, Self::PatchCore];
+    pub const ALL: [Self; 3] = [Self::FastFlow, Self::PatchCore, Self::PaDiM];
 
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
             Self::FastFlow => "fastflow",
             Self::PatchCore => "patchcore",
+            Self::PaDiM => "padim",
         }
     }
 }
@@ -68,6 +76,7 @@ impl EstimatorConfig {
         match self {
             Self::FastFlow(_) => Method::FastFlow,
             Self::PatchCore(_) => Method::PatchCore,
+            Self::PaDiM(_) => Method::PaDiM,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::{Estimator, FeatureSource, ImageScore, MapKind, Scoring, Trainable};
+use super::{Estimator, FeatureSource, MapKind, Scoring, Trainable};
 use crate::Result;
 use crate::kernels::FeatureShape;
 
@@ -36,7 +36,7 @@ pub trait MethodConfig {
         &[MapKind::Distance]
     }
 
-    /// Whether it has an image score that is not read off its map ([`ImageScore::Own`]).
+    /// Whether it has an image score that is not read off its map ([`super::ImageScore::Own`]).
     fn has_own_score(&self) -> bool {
         false
     }
@@ -48,14 +48,7 @@ pub trait MethodConfig {
         Scoring {
             image_map: map,
             pixel_map: map,
-            image_score: if self.has_own_score() {
-                ImageScore::Own
-            } else {
-                ImageScore::Max
-            },
-            standardise_scales: false,
-            image_weights: None,
-            smoothing: None,
+            ..Scoring::of_distances()
         }
     }
 

@@ -9,6 +9,7 @@ mod changes;
 mod config;
 mod embedding;
 pub mod flow;
+pub mod gaussian;
 mod maps;
 pub mod memory;
 mod method;

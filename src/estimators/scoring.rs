@@ -64,6 +64,18 @@ pub struct MapStatistics<'a> {
 }
 
 impl Scoring {
+    /// The largest value of a map of distances, as it is.
+    pub fn of_distances() -> Self {
+        Self {
+            image_map: MapKind::Distance,
+            pixel_map: MapKind::Distance,
+            image_score: ImageScore::Max,
+            standardise_scales: false,
+            image_weights: None,
+            smoothing: None,
+        }
+    }
+
     /// The largest smoothing that makes sense, in pixels.
     const MAX_SMOOTHING: f32 = 64.0;
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{PatchCore, fit};
+use super::{Grid, Metric, PatchCore, fit};
 use crate::estimators::{
-    ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, MethodConfig, Paper, embedding,
+    ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, ImageScore, MethodConfig, Paper,
+    Scoring, embedding,
 };
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
@@ -44,23 +45,6 @@ pub struct PatchCoreConfig {
     pub precision: Precision,
 }
 
-/// Where features of several maps are joined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Grid {
-    /// On the finest map's grid; coarser maps are resampled (section 3.1).
-    #[default]
-    Finest,
-    /// On the coarsest map's grid; finer maps are averaged. A quarter of the positions.
-    Coarsest,
-}
-
-impl Grid {
-    fn is_finest(&self) -> bool {
-        *self == Self::Finest
-    }
-}
-
 fn one() -> usize {
     1
 }
@@ -75,25 +59,6 @@ fn is_zero(count: &usize) -> bool {
 
 fn is_false(flag: &bool) -> bool {
     !flag
-}
-
-/// What is near.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "lowercase")]
-pub enum Metric {
-    /// The Euclidean distance of features.
-    #[default]
-    Euclidean,
-    /// That of features of unit length, which depends on the angle alone: for vision transformers (AnomalyDINO,
-    /// Damm et al. 2024, arXiv 2405.14529).
-    Cosine,
-}
-
-impl Metric {
-    fn is_euclidean(&self) -> bool {
-        *self == Self::Euclidean
-    }
 }
 
 /// How numbers lie in a file; computing is in f32.
@@ -217,6 +182,19 @@ impl MethodConfig for PatchCoreConfig {
             embedding::channels(shapes) <= 1 << 16,
             "more than 65536 channels",
         )
+    }
+
+    /// Section 3.3: the reweighted score, and a map smoothed with a deviation of 4 pixels.
+    fn scoring(&self) -> Scoring {
+        Scoring {
+            image_score: if self.has_own_score() {
+                ImageScore::Own
+            } else {
+                ImageScore::Max
+            },
+            smoothing: Some(4.0),
+            ..Scoring::of_distances()
+        }
     }
 
     fn has_own_score(&self) -> bool {

@@ -5,5 +5,6 @@ mod config;
 mod fit;
 mod patchcore;
 
-pub use config::{Grid, Metric, PatchCoreConfig, Precision};
+pub use super::embedding::{Grid, Metric};
+pub use config::{PatchCoreConfig, Precision};
 pub use patchcore::PatchCore;
