@@ -5,7 +5,10 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fitting, MethodConfig, flow::FlowConfig, gaussian::PaDiMConfig, memory::PatchCoreConfig,
+    Fitting, MethodConfig,
+    flow::FlowConfig,
+    gaussian::{MahalanobisConfig, PaDiMConfig},
+    memory::PatchCoreConfig,
 };
 use crate::Error;
 
@@ -19,6 +22,8 @@ pub enum EstimatorConfig {
     PatchCore(PatchCoreConfig),
     /// PaDiM (Defard et al. 2020): a Gaussian a position.
     PaDiM(PaDiMConfig),
+    /// Mahalanobis (Rippel et al. 2020): a Gaussian a feature map over whole photos.
+    Mahalanobis(MahalanobisConfig),
 }
 
 impl Deref for EstimatorConfig {
@@ -29,6 +34,7 @@ impl Deref for EstimatorConfig {
             Self::FastFlow(config) => config,
             Self::PatchCore(config) => config,
             Self::PaDiM(config) => config,
+            Self::Mahalanobis(config) => config,
         }
     }
 }
@@ -48,11 +54,18 @@ pub enum Method {
     PatchCore,
     /// A Gaussian at every position: for products that always lie the same way
     PaDiM,
+    /// A Gaussian of whole photos' features: no defect is shown, only whether there is one
+    Mahalanobis,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::FastFlow, Self::PatchCore, Self::PaDiM];
+    pub const ALL: [Self; 4] = [
+        Self::FastFlow,
+        Self::PatchCore,
+        Self::PaDiM,
+        Self::Mahalanobis,
+    ];
 
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -60,6 +73,7 @@ impl Method {
             Self::FastFlow => "fastflow",
             Self::PatchCore => "patchcore",
             Self::PaDiM => "padim",
+            Self::Mahalanobis => "mahalanobis",
         }
     }
 }
@@ -77,6 +91,7 @@ impl EstimatorConfig {
             Self::FastFlow(_) => Method::FastFlow,
             Self::PatchCore(_) => Method::PatchCore,
             Self::PaDiM(_) => Method::PaDiM,
+            Self::Mahalanobis(_) => Method::Mahalanobis,
         }
     }
 

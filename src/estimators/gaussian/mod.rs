@@ -1,13 +1,16 @@
-//! Methods that model features as Gaussian: PaDiM, one a position.
+//! Methods that model features as Gaussian: PaDiM one a position, Mahalanobis one of whole photos.
 
 mod fit;
+mod mahalanobis;
 mod padim;
+mod shrunk;
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use mahalanobis::{Mahalanobis, MahalanobisConfig};
 pub use padim::PaDiM;
 
 use super::{

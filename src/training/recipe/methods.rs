@@ -15,6 +15,7 @@ impl Settings {
                 EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
             }
             Some(Method::PatchCore) => EstimatorConfig::PatchCore(self.patchcore(family)),
+            Some(Method::Mahalanobis) => EstimatorConfig::Mahalanobis(Default::default()),
             Some(Method::PaDiM) => EstimatorConfig::PaDiM(self.padim(family, shapes)),
             None => EstimatorConfig::PatchCore(self.default_recipe(family)),
         };
@@ -138,19 +139,20 @@ impl Settings {
                 smoothing: Some((pixels.sqrt() / 64.0) as f32),
                 ..plain
             },
-            (Some(Method::PatchCore | Method::PaDiM), _) | (_, Preset::Paper) => plain,
-            (_, Preset::Anomalib) => Scoring {
+            (Some(Method::FastFlow), Preset::Paper) => plain,
+            (Some(Method::FastFlow), Preset::Anomalib) => Scoring {
                 image_map: MapKind::Exp,
                 pixel_map: MapKind::Exp,
                 ..plain
             },
-            (_, Preset::Whitened) => Scoring {
+            (Some(Method::FastFlow), Preset::Whitened) => Scoring {
                 image_map: MapKind::Exp,
                 pixel_map: MapKind::Exp,
                 image_score: top(100.0 / f64::from(256 * 256)),
                 image_weights: (scales == 3).then(|| vec![0.0, 1.0, 1.0]),
                 ..plain
             },
+            (Some(_), _) => plain,
         }
     }
 
