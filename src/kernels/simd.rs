@@ -51,3 +51,26 @@ pub(crate) fn lane_sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     }
     total
 }
+
+/// `|a - b|^2` in [`LANES`] interleaved partial sums; for use inside [`simd_fn`].
+#[inline(always)]
+pub(crate) fn square_gap(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            let gap = a[lane] - b[lane];
+            lanes[lane] += gap * gap;
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    let mut total = lanes[0];
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += (a - b) * (a - b);
+    }
+    total
+}

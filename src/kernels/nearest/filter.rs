@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::LARGEST;
 
 /// Rows of a chunk, which a task reads while a block of queries passes.
-pub(super) const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 64;
 /// Groups of a chunk: rows this far apart are in the same group.
 pub(super) const GROUPS: usize = 16;
 
