@@ -74,3 +74,18 @@ pub(crate) fn square_gap(a: &[f32], b: &[f32]) -> f32 {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::square_gap;
+
+    #[test]
+    fn a_gap_counts_every_element() {
+        for len in [0, 1, 15, 16, 17, 47, 64] {
+            let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let b: Vec<f32> = (0..len).map(|i| 2.0 * i as f32 + 1.0).collect();
+            let expected: usize = (0..len).map(|i| (i + 1) * (i + 1)).sum();
+            assert_eq!(square_gap(&a, &b), expected as f32);
+        }
+    }
+}
