@@ -37,7 +37,6 @@ struct Chunk {
 
 /// A round's newest centre.
 struct Newest<'a> {
-    row: usize,
     number: u32,
     vector: &'a [f32],
     /// Its coordinates in [`Leads`].
@@ -132,7 +131,6 @@ impl<'a> Rounds<'a> {
             leads.iter_mut().zip(own).for_each(|(to, x)| *to = *x);
         }
         let newest = Newest {
-            row,
             number: self.centres.len() as u32,
             vector: &self.rows[row * self.dims..][..self.dims],
             leads,

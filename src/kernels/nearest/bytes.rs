@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::filter::{Bound, CHUNK, Filter, GROUPS, square_norm};
+use super::filter::{Bound, CHUNK, Filter, GROUPS, UNDERFLOW, square_norm};
 use crate::kernels::parallel;
 use crate::kernels::simd::{LANES, simd_fn};
 
@@ -172,7 +172,7 @@ impl Bytes {
         Some(Bound {
             base: coded.square,
             scale: 1.0,
-            error: 4.0 * key * f64::from(f32::EPSILON),
+            error: 4.0 * key * f64::from(f32::EPSILON) + UNDERFLOW,
             blur: coded.residue + self.residue,
         })
     }
@@ -315,7 +315,8 @@ fn least<const N: usize>(tile: &Tile, keys: &mut [[f32; GROUPS]; QUERIES]) {
                 query += 1;
             }
         }
-        for panel in 0..PANELS {
+        let mut panel = 0;
+        while panel < PANELS {
             let rows = tile.first + first + panel * PANEL..;
             let (steps, squares) = (
                 &tile.rows.steps[rows.clone()][..PANEL],
@@ -337,6 +338,7 @@ fn least<const N: usize>(tile: &Tile, keys: &mut [[f32; GROUPS]; QUERIES]) {
                 let key = _mm512_fmadd_ps(product, scale, squares);
                 *least = _mm512_min_ps(*least, key);
             }
+            panel += 1;
         }
     }
     for (keys, least) in keys.iter_mut().zip(least) {

@@ -9,6 +9,9 @@ pub(super) const CHUNK: usize = 64;
 /// Groups of a chunk: rows this far apart are in the same group.
 pub(super) const GROUPS: usize = 16;
 
+/// More than what is lost of keys where f32 underflows.
+pub(super) const UNDERFLOW: f64 = 1e-30;
+
 /// Bounds of all distances, by groups of rows.
 pub(super) trait Filter: Sync {
     /// Queries as the filter reads them.
