@@ -1,68 +1,68 @@
-//! PatchCore's search and coreset on this machine, best of some rounds: `cargo bench --bench nearest`. The peers are
-//! in nearest.py; run both in turns.
+//! Nearest neighbours in memory banks. `benches/nearest.py` runs this beside faiss and PyTorch.
+//!
+//!     cargo bench --bench nearest -- ROWS.bin QUERIES.bin CHANNELS SECONDS
+//!
+//! The files hold f32, row by row. Prints the least time in ms of finding the neighbours of all queries, of the first
+//! one, and of making the bank. Without files: random numbers.
 
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use candle_fastflow::kernels::{coreset::greedy_k_centre, nearest::Memory};
+use candle_fastflow::kernels::nearest::Memory;
 
-const QUERIES: usize = 1024;
-const CHANNELS: usize = 384;
+fn floats(path: &str) -> Vec<f32> {
+    let bytes = std::fs::read(path).expect("a file of f32");
+    let four = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    bytes.chunks_exact(4).map(four).collect()
+}
 
-fn values(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let draw = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    std::iter::repeat_with(draw).take(count).collect()
+/// The least of many times of a call in ms (other programs only ever add time).
+fn least(seconds: f64, mut call: impl FnMut()) -> f64 {
+    let (begin, mut least) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        call();
+        least = least.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    least
+}
+
+fn measure(rows: &Tensor, queries: &Tensor, seconds: f64) {
+    let mut memory = None;
+    let make = least(0.0001, || {
+        memory = Some(Memory::new(rows).expect("a bank"));
+    });
+    let memory = memory.expect("made once");
+    let one = queries.narrow(0, 0, 1).expect("a query");
+    let all = least(seconds, || {
+        memory.nearest(queries).expect("neighbours");
+    });
+    let one = least(seconds / 4.0, || {
+        memory.nearest(&one).expect("a neighbour");
+    });
+    println!(
+        "{} rows, {} queries: all {all:.3} ms, one {one:.3} ms, bank {make:.1} ms",
+        memory.len(),
+        queries.dims()[0]
+    );
 }
 
 fn main() {
-    let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(2));
-    pool.build_global().expect("the pool was not built yet");
-    let tensor = |rows: usize, seed| {
-        Tensor::from_vec(
-            values(rows * CHANNELS, seed),
-            (rows, CHANNELS),
-            &Device::Cpu,
-        )
-        .expect("as many values as the shape says")
-    };
-    let queries = tensor(QUERIES, 1);
-    for rows in [1000, 8000, 10_000, 100_000] {
-        let memory = Memory::new(&tensor(rows, 2)).expect("a memory");
-        let mut best = f64::INFINITY;
-        for _ in 0..7 {
-            let started = Instant::now();
-            std::hint::black_box(memory.nearest(&queries).expect("a search"));
-            best = best.min(started.elapsed().as_secs_f64());
-        }
-        println!(
-            "nearest {QUERIES} x {rows} x {CHANNELS}: {:.1} ms",
-            best * 1e3
-        );
+    let arguments: Vec<String> = std::env::args().filter(|a| a != "--bench").collect();
+    if let [_, rows, queries, channels, seconds] = &arguments[..] {
+        let channels: usize = channels.parse().expect("channels");
+        let read = |path: &str| {
+            let values = floats(path);
+            let shape = (values.len() / channels, channels);
+            Tensor::from_vec(values, shape, &Device::Cpu).expect("whole rows")
+        };
+        let seconds = seconds.parse().expect("seconds");
+        measure(&read(rows), &read(queries), seconds);
+        return;
     }
-    // Vectors that somebody exported (f32, row by row, 128 values each), or random ones.
-    let rows: Vec<f32> = match std::env::var_os("VECTORS") {
-        Some(file) => {
-            let bytes = std::fs::read(file).expect("the file of VECTORS");
-            bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect()
-        }
-        None => values(65_536 * 128, 3),
-    };
-    let count = std::env::var("COUNT").ok().and_then(|c| c.parse().ok());
-    let (len, count) = (rows.len() / 128, count.unwrap_or(2000));
-    let rows = Tensor::from_vec(rows, (len, 128), &Device::Cpu).expect("whole vectors");
-    let started = Instant::now();
-    let chosen = greedy_k_centre(&rows, count, 0);
-    std::hint::black_box(chosen.expect("a choice"));
-    let seconds = started.elapsed().as_secs_f64();
-    println!("coreset {count} of {len} x 128: {seconds:.2} s");
+    for len in [1_000, 8_000, 100_000] {
+        let random = |len: usize| Tensor::rand(0f32, 1f32, (len, 384), &Device::Cpu);
+        let (rows, queries) = (random(len), random(1024));
+        measure(&rows.expect("rows"), &queries.expect("queries"), 1.0);
+    }
 }

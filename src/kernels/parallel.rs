@@ -27,6 +27,16 @@ pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Send + Sync) {
     }
 }
 
+/// What `task` returns for `0..tasks`, in this order; shared like [`for_each`].
+pub(crate) fn map<T: Send>(tasks: usize, task: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+    if tasks <= 1 || threads() == 1 {
+        (0..tasks).map(task).collect()
+    } else {
+        let tasks = (0..tasks).into_par_iter().with_max_len(1);
+        tasks.map(task).collect()
+    }
+}
+
 /// A buffer that several tasks write at once, each its own elements.
 pub(crate) struct SharedMut<'a> {
     start: *mut f32,

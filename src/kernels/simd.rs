@@ -51,3 +51,41 @@ pub(crate) fn lane_sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     }
     total
 }
+
+/// `|a - b|^2` in [`LANES`] interleaved partial sums; for use inside [`simd_fn`].
+#[inline(always)]
+pub(crate) fn square_gap(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            let gap = a[lane] - b[lane];
+            lanes[lane] += gap * gap;
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    let mut total = lanes[0];
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += (a - b) * (a - b);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::square_gap;
+
+    #[test]
+    fn a_gap_counts_every_element() {
+        for len in [0, 1, 15, 16, 17, 47, 64] {
+            let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let b: Vec<f32> = (0..len).map(|i| 2.0 * i as f32 + 1.0).collect();
+            let expected: usize = (0..len).map(|i| (i + 1) * (i + 1)).sum();
+            assert_eq!(square_gap(&a, &b), expected as f32);
+        }
+    }
+}

@@ -99,7 +99,7 @@ fn directions(rows: &[f32], dims: usize) -> Option<Vec<f32>> {
     let mut order: Vec<usize> = (0..dims).collect();
     order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
     let first: f64 = order[..LEVEL].iter().map(|i| eigen.eigenvalues[*i]).sum();
-    if !(first > SHARE * eigen.eigenvalues.sum()) {
+    if first <= SHARE * eigen.eigenvalues.sum() {
         return None;
     }
     let at = |i: usize| eigen.eigenvectors[(i / DIRECTIONS, order[i % DIRECTIONS])] as f32;

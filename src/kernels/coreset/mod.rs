@@ -59,8 +59,8 @@ fn largest_norm(rows: &[f32], dims: usize) -> Result<f64> {
     let mut largest = 0f64;
     for (index, row) in rows.chunks_exact(dims).enumerate() {
         let square: f64 = row.iter().map(|x| f64::from(*x).powi(2)).sum();
-        // Four times as much must fit a distance.
-        if !(square < f64::from(f32::MAX) / 8.0) {
+        // Four times as much must fit in a squared distance.
+        if square.is_nan() || square >= f64::from(f32::MAX) / 8.0 {
             return Err(Error::Invalid(format!(
                 "vector {index} is not finite, or too large"
             )));

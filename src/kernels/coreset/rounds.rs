@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::leads::{BLOCK, DIRECTIONS, LEVEL, Leads};
 use crate::kernels::parallel;
-use crate::kernels::simd::{lane_sum, simd_fn};
+use crate::kernels::simd::{simd_fn, square_gap};
 
 /// Rounds between two calls of `tell`.
 const TELL_EVERY: usize = 64;
@@ -196,7 +196,7 @@ simd_fn! {
                 let lane = open.trailing_zeros() as usize;
                 open &= open - 1;
                 let row = &rows[(first + lane) * dims..][..dims];
-                let square = square(row, newest.vector);
+                let square = square_gap(row, newest.vector);
                 if square < squares[lane] {
                     squares[lane] = square;
                     owners[lane] = newest.number;
@@ -248,19 +248,10 @@ fn leads_too_near(squares: &[f32], leads: &Leads, first: usize, newest: &Newest)
     open
 }
 
-/// `|a - b|^2`
-#[inline(always)]
-fn square(a: &[f32], b: &[f32]) -> f32 {
-    lane_sum(a.len(), |i| {
-        let gap = a[i] - b[i];
-        gap * gap
-    })
-}
-
 simd_fn! {
-    /// [`square`], the same bits.
+    /// [`square_gap`], the same bits.
     pub(super) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
-        square(a, &b[..a.len()])
+        square_gap(a, b)
     }
 }
 

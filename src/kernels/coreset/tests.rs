@@ -11,13 +11,13 @@ fn naive(rows: &Tensor, count: usize, start: usize) -> Vec<u32> {
     let mut least = vec![f32::INFINITY; rows.len()];
     let mut taken = vec![start];
     while taken.len() < count {
-        let newest = &rows[taken[taken.len() - 1]];
+        let newest = taken[taken.len() - 1];
         for (least, row) in least.iter_mut().zip(&rows) {
-            *least = least.min(square_distance(row, newest));
+            *least = least.min(square_distance(row, &rows[newest]));
         }
-        let open = (0..rows.len()).filter(|row| !taken.contains(row));
+        least[newest] = -1.0; // not again
         let farther = |a: usize, b: usize| if least[b] > least[a] { b } else { a };
-        taken.push(open.reduce(farther).unwrap());
+        taken.push((0..rows.len()).reduce(farther).unwrap());
     }
     taken.into_iter().map(|row| row as u32).collect()
 }

@@ -6,7 +6,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::filter::{Bound, CHUNK, Filter, GROUPS, square_norm};
+use super::filter::{Bound, CHUNK, Filter, GROUPS, UNDERFLOW, square_norm};
+use crate::kernels::parallel;
+use crate::kernels::simd::{LANES, simd_fn};
 
 /// Rows side by side, one a lane.
 const PANEL: usize = GROUPS;
@@ -15,6 +17,8 @@ const DEEP: usize = 4;
 /// Queries and panels at a time: 24 sums in 32 registers.
 const QUERIES: usize = 6;
 const PANELS: usize = 4;
+/// Rows of a panel's sums.
+const WIDE: usize = PANEL * PANELS;
 /// Queries of a block.
 const BLOCK: usize = 16 * QUERIES;
 /// Sums of more products might overflow.
@@ -31,7 +35,7 @@ fn supported() -> bool {
 pub(super) struct Bytes {
     channels: usize,
     mean: Vec<f32>,
-    /// Of [`PANEL`] rows each, by steps of [`DEEP`] channels; whole chunks.
+    /// Of [`WIDE`] rows each, by steps of [`DEEP`] channels; whole chunks.
     panels: Vec<i8>,
     rows: Rows,
     /// The largest norm of what a row's bytes say, squared.
@@ -50,8 +54,9 @@ struct Rows {
     sums: Vec<i32>,
 }
 
-/// Queries as bytes, 128 added.
-pub(super) struct Queries {
+/// A block of queries as bytes, 128 added.
+pub(super) struct Block {
+    /// Of [`QUERIES`] each, by steps of [`DEEP`] channels; the last ones may be fewer.
     bytes: Vec<u8>,
     steps: Vec<f32>,
     bounds: Vec<Option<Bound>>,
@@ -94,17 +99,21 @@ impl Bytes {
             largest: 0.0,
             residue: 0.0,
         };
-        for (index, row) in rows.chunks_exact(channels).enumerate() {
-            this.put(index, row);
+        let blocks = rows.chunks(BLOCK * channels).collect::<Vec<_>>();
+        let coded = parallel::map(blocks.len(), |block| {
+            let rows = blocks[block].chunks_exact(channels);
+            rows.map(|row| this.code(row)).collect::<Vec<Coded>>()
+        });
+        for (index, coded) in coded.into_iter().flatten().enumerate() {
+            this.put(index, &coded);
         }
         Some(this)
     }
 
-    fn put(&mut self, index: usize, row: &[f32]) {
-        let coded = self.code(row);
-        let start = index / PANEL * PANEL * coded.bytes.len();
+    fn put(&mut self, index: usize, coded: &Coded) {
+        let start = index / WIDE * WIDE * coded.bytes.len();
         for (step, bytes) in coded.bytes.chunks_exact(DEEP).enumerate() {
-            let at = start + (step * PANEL + index % PANEL) * DEEP;
+            let at = start + (step * WIDE + index % WIDE) * DEEP;
             self.panels[at..at + DEEP].copy_from_slice(bytes);
         }
         self.rows.steps[index] = coded.step;
@@ -119,18 +128,41 @@ impl Bytes {
     }
 
     fn code(&self, vector: &[f32]) -> Coded {
-        let gaps = vector.iter().zip(&self.mean);
-        let widest = gaps.fold(0f32, |widest, (x, mean)| widest.max((x - mean).abs()));
-        let step = (widest / 127.0).max(f32::MIN_POSITIVE);
         let mut bytes = vec![0i8; self.deep()];
-        let residue = encode(vector, &self.mean, step, &mut bytes);
+        let (step, left) = encode(vector, &self.mean, &mut bytes);
         let square: i32 = bytes.iter().map(|x| i32::from(*x) * i32::from(*x)).sum();
+        // What is left is a difference of two numbers below 128 steps, each rounded.
+        let rounding = (self.channels as f64).sqrt() * 256.0 * f64::from(f32::EPSILON);
         Coded {
             bytes,
             step,
             square: f64::from(square) * f64::from(step).powi(2),
-            residue: residue.sqrt() * (1.0 + 1e-9),
+            residue: f64::from(left).sqrt() * 1.001 + rounding * f64::from(step),
         }
+    }
+
+    fn block(&self, queries: &[f32]) -> Block {
+        let count = queries.len() / self.channels;
+        let mut all = Block {
+            bytes: Vec::with_capacity(count * self.deep()),
+            steps: Vec::with_capacity(count),
+            bounds: Vec::with_capacity(count),
+        };
+        for strip in queries.chunks(QUERIES * self.channels) {
+            let queries = strip.chunks_exact(self.channels);
+            let coded: Vec<Coded> = queries.clone().map(|query| self.code(query)).collect();
+            for step in (0..self.deep()).step_by(DEEP) {
+                for coded in &coded {
+                    let bytes = &coded.bytes[step..step + DEEP];
+                    all.bytes.extend(bytes.iter().map(|x| (*x as u8) ^ 0x80));
+                }
+            }
+            for (query, coded) in queries.zip(&coded) {
+                all.steps.push(coded.step);
+                all.bounds.push(self.bound_of(query, coded));
+            }
+        }
+        all
     }
 
     fn bound_of(&self, query: &[f32], coded: &Coded) -> Option<Bound> {
@@ -140,64 +172,70 @@ impl Bytes {
         Some(Bound {
             base: coded.square,
             scale: 1.0,
-            error: 4.0 * key * f64::from(f32::EPSILON),
+            error: 4.0 * key * f64::from(f32::EPSILON) + UNDERFLOW,
             blur: coded.residue + self.residue,
         })
     }
 }
 
-/// `vector - mean` in bytes; returns the square of what is left.
-fn encode(vector: &[f32], mean: &[f32], step: f32, bytes: &mut [i8]) -> f64 {
-    let step = f64::from(step);
-    let mut left = 0f64;
-    for ((byte, x), mean) in bytes.iter_mut().zip(vector).zip(mean) {
-        let x = f64::from(*x) - f64::from(*mean);
-        *byte = (x / step).round() as i8;
-        left += (x - step * f64::from(*byte)).powi(2);
+simd_fn! {
+    /// `vector - mean` in bytes; returns their step and the square of what is left.
+    fn encode(vector: &[f32], mean: &[f32], bytes: &mut [i8]) -> (f32, f32) {
+        let mut widest = [0f32; LANES];
+        let (x, means) = (vector.chunks(LANES), mean.chunks(LANES));
+        for (x, mean) in x.clone().zip(means.clone()) {
+            for ((widest, x), mean) in widest.iter_mut().zip(x).zip(mean) {
+                let gap = (x - mean).abs();
+                *widest = if gap > *widest { gap } else { *widest };
+            }
+        }
+        let widest = widest.into_iter().fold(0f32, f32::max);
+        let step = (widest / 127.0).max(f32::MIN_POSITIVE);
+        let inverse = 1.0 / step;
+        let mut left = [0f32; LANES];
+        for ((x, mean), bytes) in x.zip(means).zip(bytes.chunks_mut(LANES)) {
+            let numbers = x.iter().zip(mean).zip(bytes);
+            for (((x, mean), byte), left) in numbers.zip(&mut left) {
+                let gap = x - mean;
+                let steps = (gap * inverse).round_ties_even();
+                *byte = steps as i32 as i8;
+                let rest = gap - steps * step;
+                *left += rest * rest;
+            }
+        }
+        (step, left.into_iter().sum())
     }
-    left
 }
 
 impl Filter for Bytes {
-    type Queries = Queries;
+    type Queries = Vec<Block>;
 
-    fn prepare(&self, queries: &[f32]) -> Queries {
-        let count = queries.len() / self.channels;
-        let mut all = Queries {
-            bytes: Vec::with_capacity(count * self.deep()),
-            steps: Vec::with_capacity(count),
-            bounds: Vec::with_capacity(count),
-        };
-        for query in queries.chunks_exact(self.channels) {
-            let coded = self.code(query);
-            all.bytes
-                .extend(coded.bytes.iter().map(|x| (*x as u8) ^ 0x80));
-            all.steps.push(coded.step);
-            all.bounds.push(self.bound_of(query, &coded));
-        }
-        all
+    fn prepare(&self, queries: &[f32]) -> Vec<Block> {
+        let blocks = queries.chunks(BLOCK * self.channels).collect::<Vec<_>>();
+        parallel::map(blocks.len(), |block| self.block(blocks[block]))
     }
 
-    fn blocks(&self, queries: &Queries) -> Vec<Range<usize>> {
-        let count = queries.bounds.len();
-        let block = |first: usize| first..count.min(first + BLOCK);
-        (0..count).step_by(BLOCK).map(block).collect()
+    fn blocks(&self, queries: &Vec<Block>) -> Vec<Range<usize>> {
+        let block = |(i, block): (usize, &Block)| i * BLOCK..i * BLOCK + block.steps.len();
+        queries.iter().enumerate().map(block).collect()
     }
 
     fn keys<'k>(
         &self,
-        queries: &Queries,
+        queries: &Vec<Block>,
         block: Range<usize>,
         chunk: usize,
         of: impl Fn(usize) -> &'k mut [f32],
     ) {
         let deep = self.deep();
         let panels = &self.panels[chunk * CHUNK * deep..][..CHUNK * deep];
-        for first in block.clone().step_by(QUERIES) {
-            let count = QUERIES.min(block.end - first);
+        let first_query = block.start;
+        let block = &queries[first_query / BLOCK];
+        for (strip, steps) in block.steps.chunks(QUERIES).enumerate() {
+            let (first, count) = (strip * QUERIES, steps.len());
             let tile = Tile {
-                queries: &queries.bytes[first * deep..(first + count) * deep],
-                steps: &queries.steps[first..first + count],
+                queries: &block.bytes[first * deep..(first + count) * deep],
+                steps,
                 panels,
                 rows: &self.rows,
                 first: chunk * CHUNK,
@@ -215,13 +253,13 @@ impl Filter for Bytes {
                 }
             }
             for (i, keys) in keys.iter().enumerate().take(count) {
-                of(first + i).copy_from_slice(keys);
+                of(first_query + first + i).copy_from_slice(keys);
             }
         }
     }
 
-    fn bound(&self, queries: &Queries, query: usize) -> Option<Bound> {
-        queries.bounds[query]
+    fn bound(&self, queries: &Vec<Block>, query: usize) -> Option<Bound> {
+        queries[query / BLOCK].bounds[query % BLOCK]
     }
 }
 
@@ -244,28 +282,41 @@ fn least<const N: usize>(tile: &Tile, keys: &mut [[f32; GROUPS]; QUERIES]) {
         "a chunk of another size"
     );
     let mut least = [_mm512_set1_ps(f32::INFINITY); N];
-    for first in (0..CHUNK).step_by(PANEL * PANELS) {
+    for first in (0..CHUNK).step_by(WIDE) {
         let mut sums = [[_mm512_setzero_si512(); PANELS]; N];
-        let panels = &tile.panels[first * deep..][..PANELS * PANEL * deep];
-        for step in 0..deep / DEEP {
+        let panels = tile.panels[first * deep..][..WIDE * deep]
+            .as_chunks::<{ WIDE * DEEP }>()
+            .0;
+        let queries = tile.queries.chunks_exact(N * DEEP);
+        // Indices, not iterators: their functions would be compiled without the features.
+        for (panels, queries) in panels.iter().zip(queries) {
             let mut right = [_mm512_setzero_si512(); PANELS];
-            for (panel, right) in right.iter_mut().enumerate() {
-                let at = (panel * deep + step * DEEP) * PANEL;
-                // SAFETY: a step of one of these panels.
-                *right = unsafe { _mm512_loadu_si512(panels.as_ptr().add(at).cast()) };
+            let mut panel = 0;
+            while panel < PANELS {
+                // SAFETY: one of these panels.
+                let at = unsafe { panels.as_ptr().add(panel * PANEL * DEEP) };
+                // SAFETY: 64 bytes of it.
+                right[panel] = unsafe { _mm512_loadu_si512(at.cast()) };
+                panel += 1;
             }
-            for (query, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: a step of one of N queries of `deep` bytes.
+            let mut query = 0;
+            while query < N {
+                // SAFETY: DEEP bytes of one of N queries.
                 let left = unsafe {
-                    let at = tile.queries.as_ptr().add(query * deep + step * DEEP);
+                    let at = queries.as_ptr().add(query * DEEP);
                     _mm512_set1_epi32(at.cast::<i32>().read_unaligned())
                 };
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = _mm512_dpbusd_epi32(*sum, left, right);
+                let mut panel = 0;
+                while panel < PANELS {
+                    let sum = sums[query][panel];
+                    sums[query][panel] = _mm512_dpbusd_epi32(sum, left, right[panel]);
+                    panel += 1;
                 }
+                query += 1;
             }
         }
-        for panel in 0..PANELS {
+        let mut panel = 0;
+        while panel < PANELS {
             let rows = tile.first + first + panel * PANEL..;
             let (steps, squares) = (
                 &tile.rows.steps[rows.clone()][..PANEL],
@@ -287,6 +338,7 @@ fn least<const N: usize>(tile: &Tile, keys: &mut [[f32; GROUPS]; QUERIES]) {
                 let key = _mm512_fmadd_ps(product, scale, squares);
                 *least = _mm512_min_ps(*least, key);
             }
+            panel += 1;
         }
     }
     for (keys, least) in keys.iter_mut().zip(least) {

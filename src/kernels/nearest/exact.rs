@@ -1,11 +1,13 @@
 //! From bounds to neighbours: direct differences with the rows that may be among them.
 
-use std::ops::Range;
-
 use super::filter::{Bound, CHUNK, Filter, GROUPS};
-use crate::kernels::parallel::{self, SharedMut, written};
-use crate::kernels::simd::{lane_sum, simd_fn};
+use crate::kernels::parallel::{self, written};
+use crate::kernels::simd::{simd_fn, square_gap};
 
+/// Chunks of a task.
+const SPAN: usize = 4;
+/// Queries of a task that measures.
+const QUERIES: usize = 8;
 /// Keys in memory at a time: 16 MB.
 const KEYS: usize = 1 << 22;
 
@@ -41,37 +43,32 @@ impl<F: Filter> Search<'_, F> {
         let prepared = self.filter.prepare(queries);
         let (blocks, chunks) = (self.filter.blocks(&prepared), self.len().div_ceil(CHUNK));
         let count = queries.len() / self.channels;
-        // SAFETY: the tasks cover all queries and chunks.
+        let spans = chunks.div_ceil(SPAN);
+        // SAFETY: the tasks cover all queries and chunks, each its own.
         let keys = unsafe {
             written(count * groups, |keys| {
-                parallel::for_each(blocks.len() * chunks, |task| {
-                    let (chunk, block) = (task / blocks.len(), &blocks[task % blocks.len()]);
-                    self.filter.keys(&prepared, block.clone(), chunk, |query| {
-                        let start = query * groups + chunk * GROUPS;
-                        keys.slice(start..start + GROUPS)
-                    });
+                parallel::for_each(blocks.len() * spans, |task| {
+                    let (span, block) = (task / blocks.len(), &blocks[task % blocks.len()]);
+                    for chunk in span * SPAN..chunks.min((span + 1) * SPAN) {
+                        self.filter.keys(&prepared, block.clone(), chunk, |query| {
+                            let start = query * groups + chunk * GROUPS;
+                            keys.slice(start..start + GROUPS)
+                        });
+                    }
                 });
             })
         };
-        let mut distances = vec![f32::NAN; count * self.k];
-        let mut rows = vec![0f32; count * self.k];
-        let (to, indices) = (SharedMut::new(&mut distances), SharedMut::new(&mut rows));
-        parallel::for_each(count, |query| {
-            let x = &queries[query * self.channels..][..self.channels];
-            let near = match self.filter.bound(&prepared, query) {
-                Some(bound) => self.near(x, &keys[query * groups..][..groups], bound),
-                None => (0..self.k as u32).map(|row| (f32::NAN, row)).collect(),
-            };
-            let range: Range<usize> = query * self.k..(query + 1) * self.k;
-            // SAFETY: these are this query's, whose task alone touches them.
-            let (to, indices) = unsafe { (to.slice(range.clone()), indices.slice(range)) };
-            for (i, (distance, row)) in near.into_iter().enumerate() {
-                to[i] = distance;
-                indices[i] = f32::from_bits(row);
-            }
+        let some = parallel::map(count.div_ceil(QUERIES), |task| {
+            let queries = (task * QUERIES..count.min((task + 1) * QUERIES)).map(|query| {
+                let x = &queries[query * self.channels..][..self.channels];
+                match self.filter.bound(&prepared, query) {
+                    Some(bound) => self.near(x, &keys[query * groups..][..groups], bound),
+                    None => (0..self.k as u32).map(|row| (f32::NAN, row)).collect(),
+                }
+            });
+            queries.flatten().collect::<Vec<Near>>()
         });
-        let rows = rows.into_iter().map(f32::to_bits);
-        distances.into_iter().zip(rows).collect()
+        some.concat()
     }
 
     /// The k nearest rows of `x`.
@@ -155,10 +152,6 @@ fn any_at_most(keys: &[f32; GROUPS], largest: f32) -> bool {
 simd_fn! {
     /// `|a - b|^2` over the channels of `a`, of which `b` has at least as many.
     fn square_distance(a: &[f32], b: &[f32]) -> f32 {
-        let b = &b[..a.len()];
-        lane_sum(a.len(), |i| {
-            let gap = a[i] - b[i];
-            gap * gap
-        })
+        square_gap(a, &b[..a.len()])
     }
 }

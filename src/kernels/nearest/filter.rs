@@ -5,9 +5,12 @@ use std::ops::Range;
 use super::LARGEST;
 
 /// Rows of a chunk, which a task reads while a block of queries passes.
-pub(super) const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 64;
 /// Groups of a chunk: rows this far apart are in the same group.
 pub(super) const GROUPS: usize = 16;
+
+/// More than what is lost of keys where f32 underflows.
+pub(super) const UNDERFLOW: f64 = 1e-30;
 
 /// Bounds of all distances, by groups of rows.
 pub(super) trait Filter: Sync {

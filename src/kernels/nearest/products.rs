@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::filter::{Bound, CHUNK, Filter, GROUPS, square_norm};
+use super::filter::{Bound, CHUNK, Filter, GROUPS, UNDERFLOW, square_norm};
 use crate::kernels::gemm::{MatRef, PANEL, PackedRows, pack_panels, panels_len};
 use crate::kernels::parallel::with_scratch;
 use crate::kernels::simd::simd_fn;
@@ -95,7 +95,7 @@ impl Filter for Products {
         Some(Bound {
             base,
             scale: 2.0,
-            error: 2.0 * rounding * self.largest * (base.sqrt() + self.largest),
+            error: 2.0 * rounding * self.largest * (base.sqrt() + self.largest) + UNDERFLOW,
             blur: 0.0,
         })
     }

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Memory, plain};
+use super::products::Products;
+use super::{Kept, Memory, plain};
 
 fn wave(rows: usize, channels: usize, step: f32) -> Tensor {
     let value = |i: usize| ((i * i % 1013) as f32 * step).sin() + 0.3 * (i as f32 * step).cos();
@@ -70,12 +71,38 @@ fn neighbours_are_those_of_the_formula() {
     }
 }
 
+/// The filter in f32 also where there is a faster one.
+fn by_products(rows: &Tensor) -> Memory {
+    let values = rows.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    Memory {
+        rows: rows.clone(),
+        kept: Kept::Products(Products::new(&values, rows.dims()[1])),
+    }
+}
+
+#[test]
+fn no_filter_changes_a_bit() {
+    for (len, channels, count, k) in [(1, 3, 2, 1), (700, 37, 101, 1), (515, 384, 9, 20)] {
+        let (rows, queries) = (wave(len, channels, 0.7), wave(count, channels, 1.3));
+        // Near the rows, among them, and far outside what the rows' bytes can say.
+        let near = (rows.narrow(0, 0, 1).unwrap() + 1e-4).unwrap();
+        let far = (queries.narrow(0, 0, 1).unwrap() * 1e3).unwrap();
+        let queries = Tensor::cat(&[&queries, &near, &far], 0).unwrap();
+        assert_eq!(
+            Memory::new(&rows).unwrap().k_nearest(&queries, k).unwrap(),
+            by_products(&rows).k_nearest(&queries, k).unwrap()
+        );
+    }
+}
+
 #[test]
 fn a_row_is_nothing_away_from_itself_even_far_from_zero() {
     let rows = (wave(600, 64, 0.9) + 100.0).unwrap();
-    let (squares, indices) = Memory::new(&rows).unwrap().nearest(&rows).unwrap();
-    assert!(squares.iter().all(|square| *square == 0.0));
-    assert!(indices.iter().zip(0..).all(|(found, row)| *found == row));
+    for memory in [Memory::new(&rows).unwrap(), by_products(&rows)] {
+        let (squares, indices) = memory.nearest(&rows).unwrap();
+        assert!(squares.iter().all(|square| *square == 0.0));
+        assert!(indices.iter().zip(0..).all(|(found, row)| *found == row));
+    }
 }
 
 #[test]
