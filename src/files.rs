@@ -87,6 +87,7 @@ pub fn require_free(path: &Path) -> Result<()> {
 ///
 /// Without it the system ends the program there and then, leaving temporary files. For programs;
 /// a library does not change its host's signals.
+#[cfg(feature = "cli")]
 pub fn survive_file_size_limit() {
     #[cfg(unix)]
     {
@@ -274,7 +275,7 @@ mod tests {
         assert!(again.contains("exists already"), "{again}");
     }
     /// Runs itself again under `ulimit -f` and writes past it.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "cli"))]
     #[test]
     fn a_full_disk_is_an_error_and_leaves_nothing() {
         const FOLDER: &str = "FASTFLOW_TEST_FULL_DISK";
