@@ -31,4 +31,4 @@ pub mod report;
 pub mod reproduce;
 pub mod training;
 
-pub use error::{Error, Result};
+pub use error::{Advice, Error, Result};

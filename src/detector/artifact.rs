@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::SafeTensors;
 
 use super::{Detector, DetectorConfig, weights};
-use crate::{Error, Result, backbones, estimators::Estimator, files, mapped};
+use crate::{Advice, Error, Result, backbones, estimators::Estimator, files, mapped};
 
 /// The description, read first.
 pub const CONFIG_FILE: &str = "config.json";
@@ -67,10 +67,9 @@ pub fn read_config(folder: &Path) -> Result<DetectorConfig> {
     if !path.is_file() {
         return Err(Error::Config {
             path: folder.to_path_buf(),
-            reason: format!(
-                "not a detector's folder (no {CONFIG_FILE}); `fastflow train` makes one"
-            ),
-        });
+            reason: format!("not a detector's folder (no {CONFIG_FILE})"),
+        }
+        .advise(Advice::Train));
     }
     DetectorConfig::read(&path)
 }

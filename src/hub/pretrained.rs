@@ -7,7 +7,7 @@ use super::fetch::Hub;
 use super::names::DetectorName;
 use super::progress::Progress;
 use crate::{
-    Error, Result, backbones,
+    Advice, Error, Result, backbones,
     detector::{BackboneRecord, Detector, LoadOptions, hash_file, locate, read_config},
 };
 
@@ -103,10 +103,7 @@ pub(super) fn load_with(
 /// What else helps when weights cannot be fetched.
 fn or_a_file(error: Error) -> Error {
     match error {
-        Error::Hub { place, reason } => Error::Hub {
-            place,
-            reason: format!("{reason}; or give the weights with --backbone-weights FILE"),
-        },
+        error @ Error::Hub { .. } => error.advise(Advice::BackboneWeights),
         other => other,
     }
 }
@@ -156,6 +153,7 @@ fn download(
     Err(Error::Unknown {
         kind: "file with the weights of",
         name: record.id,
-        hint: "give --backbone-weights FILE; this program was built without the Hub".into(),
-    })
+        hint: "this program was built without the Hub".into(),
+    }
+    .advise(Advice::BackboneWeights))
 }
