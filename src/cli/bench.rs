@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use candle_fastflow::{
     backbones::{self, Backbone},
-    estimators::flow::{Activations, FastFlow, FlowConfig},
+    estimators::flow::{Activations, FastFlow, FlowConfig, Preset},
     evaluation::speed::{Speed, input_pattern, median, timed},
     features::{FeatureStore, FeatureWriter},
     training::{
@@ -14,7 +14,7 @@ use candle_fastflow::{
 };
 use serde::Serialize;
 
-use super::{Outcome, common, train::PresetArg};
+use super::{Outcome, common};
 
 #[derive(clap::Args)]
 #[command(after_help = "Example: fastflow bench --backbone resnet18 --json --train")]
@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
     /// The flow's settings
-    #[arg(long, value_enum, default_value = "paper")]
-    preset: PresetArg,
+    #[arg(long, value_parser = common::names::<Preset>(), default_value = "paper")]
+    preset: Preset,
     /// Images at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
@@ -72,13 +72,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let (backbone, weights) = backbone(&args, &device)?;
     let input = backbone.info().preprocessing.clone();
     let shapes = backbone.shapes(input.height, input.width)?;
-    let config = FlowConfig::preset(args.preset.into(), backbone.info().family, &shapes)?;
+    let config = FlowConfig::preset(args.preset, backbone.info().family, &shapes)?;
     let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
     let images = input_pattern(&input, usize::from(args.batch), &device)?;
     let features = backbone.features(&images)?;
     flow.fit_norm(&store(&features, 1)?)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
-    let scoring = TrainConfig::preset_scoring(args.preset.into(), &input, shapes.len());
+    let scoring = TrainConfig::preset_scoring(args.preset, &input, shapes.len());
     let network = backbone.as_ref();
     let speed = Speed::measure(network, &flow, &scoring, &input, batch, repeat, &device)?;
     let mut timing = Timing {

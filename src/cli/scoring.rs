@@ -2,18 +2,20 @@
 
 use candle_fastflow::estimators::{MapKind, Scoring, ScoringChanges};
 
+use super::common::names;
+
 #[derive(clap::Args)]
 #[command(next_help_heading = "Scoring")]
 pub struct ScoringArgs {
     /// Map for score and localisation: nll, exp or prob; the preset's (or the detector's) by default
-    #[arg(long, value_enum)]
-    map: Option<MapArg>,
+    #[arg(long, value_parser = names::<MapKind>())]
+    map: Option<MapKind>,
     /// Map behind the image score only
-    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
-    image_map: Option<MapArg>,
+    #[arg(long, value_parser = names::<MapKind>(), value_name = "MAP", hide_possible_values = true)]
+    image_map: Option<MapKind>,
     /// Map for localisation only
-    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
-    pixel_map: Option<MapArg>,
+    #[arg(long, value_parser = names::<MapKind>(), value_name = "MAP", hide_possible_values = true)]
+    pixel_map: Option<MapKind>,
     /// Image score: the mean of the K largest values instead of the largest
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
@@ -25,30 +27,13 @@ pub struct ScoringArgs {
     smoothing: Option<f32>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum MapArg {
-    Nll,
-    Exp,
-    Prob,
-}
-
-impl From<MapArg> for MapKind {
-    fn from(map: MapArg) -> Self {
-        match map {
-            MapArg::Nll => MapKind::Nll,
-            MapArg::Exp => MapKind::Exp,
-            MapArg::Prob => MapKind::Prob,
-        }
-    }
-}
-
 impl ScoringArgs {
     /// `scoring` with what was given in its place.
     pub fn apply(&self, scoring: &Scoring) -> Scoring {
         let changes = ScoringChanges {
-            map: self.map.map(MapKind::from),
-            image_map: self.image_map.map(MapKind::from),
-            pixel_map: self.pixel_map.map(MapKind::from),
+            map: self.map,
+            image_map: self.image_map,
+            pixel_map: self.pixel_map,
             top_k: self.top_k,
             image_weights: self.image_weights.clone(),
             smoothing: self.smoothing,

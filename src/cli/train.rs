@@ -47,8 +47,8 @@ pub struct Args {
     from: Option<String>,
     /// paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
     /// epochs, scores by the highest pixels: did best on screw)
-    #[arg(long, value_enum, default_value = "paper")]
-    preset: PresetArg,
+    #[arg(long, value_parser = common::names::<Preset>(), default_value = "paper")]
+    preset: Preset,
     /// Input size in pixels; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
@@ -106,46 +106,8 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-pub enum PresetArg {
-    Paper,
-    Anomalib,
-    Whitened,
-}
-
-impl From<PresetArg> for Preset {
-    fn from(preset: PresetArg) -> Self {
-        match preset {
-            PresetArg::Paper => Preset::Paper,
-            PresetArg::Anomalib => Preset::Anomalib,
-            PresetArg::Whitened => Preset::Whitened,
-        }
-    }
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
 enum StopArg {
     Synthetic,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum NormArg {
-    None,
-    Standardise,
-    Whiten,
-    LayerNorm,
-    LayerNormAffine,
-}
-
-impl From<NormArg> for FeatureNorm {
-    fn from(norm: NormArg) -> Self {
-        match norm {
-            NormArg::None => FeatureNorm::None,
-            NormArg::Standardise => FeatureNorm::Standardise,
-            NormArg::Whiten => FeatureNorm::Whiten,
-            NormArg::LayerNorm => FeatureNorm::LayerNorm,
-            NormArg::LayerNormAffine => FeatureNorm::LayerNormAffine,
-        }
-    }
 }
 
 #[derive(clap::Args)]
@@ -153,11 +115,11 @@ impl From<NormArg> for FeatureNorm {
 struct FlowArgs {
     /// What is done to the features before the first step; whiten (channels uncorrelated and of unit variance)
     /// learns fastest
-    #[arg(long, value_enum, conflicts_with = "from")]
-    norm: Option<NormArg>,
+    #[arg(long, value_parser = common::names::<FeatureNorm>(), conflicts_with = "from")]
+    norm: Option<FeatureNorm>,
     /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
-    #[arg(long, value_enum, conflicts_with = "from")]
-    kernels: Option<KernelsArg>,
+    #[arg(long, value_parser = common::names::<Kernels>(), conflicts_with = "from")]
+    kernels: Option<Kernels>,
     /// Coupling steps a scale
     #[arg(long, value_name = "N", conflicts_with = "from")]
     steps: Option<usize>,
@@ -168,57 +130,20 @@ struct FlowArgs {
     #[arg(long, value_name = "X", conflicts_with = "from")]
     clamp: Option<f32>,
     /// affine, or additive (steps shift only: the Jacobian's determinant is the same for every photo)
-    #[arg(long, value_enum, conflicts_with = "from")]
-    coupling: Option<CouplingArg>,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum CouplingArg {
-    Affine,
-    Additive,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum KernelsArg {
-    #[value(name = "3-1")]
-    Alternating,
-    #[value(name = "3-3")]
-    Three,
+    #[arg(long, value_parser = common::names::<Coupling>(), conflicts_with = "from")]
+    coupling: Option<Coupling>,
 }
 
 impl FlowArgs {
     /// What was given in place of the preset's.
     fn changes(&self) -> FlowChanges {
         FlowChanges {
-            norm: self.norm.map(FeatureNorm::from),
-            kernels: self.kernels.map(|kernels| match kernels {
-                KernelsArg::Alternating => Kernels::Alternating,
-                KernelsArg::Three => Kernels::Three,
-            }),
+            norm: self.norm,
+            kernels: self.kernels,
             steps: self.steps,
             hidden: self.hidden,
             clamp: self.clamp,
-            coupling: self.coupling.map(|coupling| match coupling {
-                CouplingArg::Affine => Coupling::Affine,
-                CouplingArg::Additive => Coupling::Additive,
-            }),
-        }
-    }
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum ScheduleArg {
-    Constant,
-    Cosine,
-    WarmCosine,
-}
-
-impl From<ScheduleArg> for Schedule {
-    fn from(schedule: ScheduleArg) -> Self {
-        match schedule {
-            ScheduleArg::Constant => Schedule::Constant,
-            ScheduleArg::Cosine => Schedule::Cosine,
-            ScheduleArg::WarmCosine => Schedule::WarmCosine,
+            coupling: self.coupling,
         }
     }
 }
@@ -235,8 +160,8 @@ struct OptimiserArgs {
     /// Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first,
     /// which rates far above 0.001 need)
     /// [default: constant, of preset whitened warm-cosine]
-    #[arg(long, value_enum)]
-    schedule: Option<ScheduleArg>,
+    #[arg(long, value_parser = common::names::<Schedule>())]
+    schedule: Option<Schedule>,
     /// L2 term
     #[arg(long, value_name = "X", default_value_t = 1e-5)]
     weight_decay: f64,
@@ -362,7 +287,7 @@ fn origin(
 }
 
 fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
-    let mut config = TrainConfig::new(args.preset.into());
+    let mut config = TrainConfig::new(args.preset);
     config.epochs = args.epochs.unwrap_or(config.epochs);
     config.seed = args.seed;
     config.final_fit = args.final_fit;
@@ -376,7 +301,7 @@ fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
         config.learning_rate = TrainConfig::FINE_TUNING_RATE;
     }
     config.learning_rate = optimiser.learning_rate.unwrap_or(config.learning_rate);
-    config.schedule = optimiser.schedule.map_or(config.schedule, Schedule::from);
+    config.schedule = optimiser.schedule.unwrap_or(config.schedule);
     config.weight_decay = optimiser.weight_decay;
     config.gradient_clip = optimiser.gradient_clip;
     if !(0.0..=1e6).contains(&optimiser.feature_memory) {

@@ -85,6 +85,7 @@ pub struct DatasetRecord {
 
 /// How the optimizer's step size changes over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// It does not (the paper).

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 
 /// What a map shows; higher is more anomalous in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum MapKind {
     /// `0.5 mean_c z^2`: unbounded, never saturates.
@@ -17,6 +18,7 @@ pub enum MapKind {
     /// `-mean_c exp(-0.5 z_c^2)`: the paper's section 3.3 read literally.
     Prob,
     /// A distance from what is normal, of the methods that have no latents.
+    #[cfg_attr(feature = "cli", value(skip))]
     Distance,
 }
 

@@ -31,6 +31,7 @@ pub struct FlowConfig {
 
 /// What a step does to the channels that it transforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum Coupling {
     /// Scales and shifts them (RealNVP; the paper).
@@ -58,12 +59,15 @@ impl Coupling {
 
 /// Kernel sizes of the subnets along a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Kernels {
     /// 3, 1, 3, 1, ...: step 0 is 3x3.
     #[serde(rename = "3-1")]
+    #[cfg_attr(feature = "cli", value(name = "3-1"))]
     Alternating,
     /// Always 3.
     #[serde(rename = "3-3")]
+    #[cfg_attr(feature = "cli", value(name = "3-3"))]
     Three,
 }
 
@@ -79,6 +83,7 @@ impl Kernels {
 
 /// What is done to the features before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureNorm {
     /// Nothing.

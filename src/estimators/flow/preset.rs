@@ -8,6 +8,7 @@ use crate::kernels::{Family, FeatureShape};
 
 /// A family of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// The paper's Table 6, with a feature norm that has no parameters.
