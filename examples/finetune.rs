@@ -10,8 +10,7 @@ use candle_core::Device;
 use candle_fastflow::{
     datasets,
     detector::{Detector, LoadOptions},
-    estimators::flow::Preset,
-    training::{Origin, Silent, TrainConfig, Trainer},
+    training::{Origin, Settings, Silent, Trainer},
 };
 use clap::Parser;
 
@@ -38,13 +37,14 @@ fn main() -> anyhow::Result<()> {
         backbone_weights: args.backbone_weights,
         ..Default::default()
     };
-    let parent = Detector::load(&args.from, &options)?;
+    let parent = Detector::from_pretrained(&args.from.to_string_lossy(), &options)?;
     let dataset = datasets::open(&args.data)?;
 
-    let mut config = TrainConfig::new(Preset::Paper);
-    config.epochs = args.epochs;
-    config.learning_rate = TrainConfig::FINE_TUNING_RATE;
-    config.scoring = parent.config().scoring.clone();
+    let settings = Settings {
+        epochs: Some(args.epochs),
+        ..Settings::default()
+    };
+    let config = settings.adapt(parent.config(), 0)?;
     let origin = Origin::Parent {
         detector: Box::new(parent),
         name: args.from.display().to_string(),

@@ -10,8 +10,7 @@ use candle_core::Device;
 use candle_fastflow::{
     backbones, datasets,
     detector::BackboneRecord,
-    estimators::flow::Preset,
-    training::{EpochRecord, Origin, Progress, TrainConfig, Trainer},
+    training::{EpochRecord, Origin, Progress, Settings, Trainer},
 };
 use clap::Parser;
 
@@ -45,10 +44,11 @@ fn main() -> anyhow::Result<()> {
     let backbone = backbones::load("wavelet", None, &device)?;
     let record = BackboneRecord::embedded("wavelet");
 
-    let config = TrainConfig {
-        epochs: args.epochs,
-        ..TrainConfig::new(Preset::Paper)
+    let settings = Settings {
+        epochs: Some(args.epochs),
+        ..Settings::default()
     };
+    let config = settings.resolve("wavelet", 0)?;
     let trained = Trainer::new(config, device)?.fit(
         &dataset,
         Origin::Scratch { backbone, record },

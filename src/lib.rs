@@ -5,18 +5,19 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], [`files`], `mapped` |
-//! | 1 | [`kernels`], [`metrics`], [`imaging`] |
+//! | 0 | [`error`], [`files`], `mapped`, [`digest`], `spelling` |
+//! | 1 | [`tensors`], [`kernels`], [`metrics`], [`imaging`] |
 //! | 2 | [`backbones`], [`estimators`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
 //! | 4 | [`training`], [`evaluation`] |
-//! | 5 | [`hub`], [`report`] |
+//! | 5 | [`hub`], [`report`], [`speed`] |
 //! | 6 | [`reproduce`] |
 //! | 7 | `cli` (the program) |
 
 pub mod backbones;
 pub mod datasets;
 pub mod detector;
+pub mod digest;
 pub mod error;
 pub mod estimators;
 pub mod evaluation;
@@ -29,6 +30,9 @@ mod mapped;
 pub mod metrics;
 pub mod report;
 pub mod reproduce;
+pub mod speed;
+mod spelling;
+pub mod tensors;
 pub mod training;
 
 pub use error::{Advice, Error, Result};

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(cli::Outcome::Done) => ExitCode::SUCCESS,
         Ok(cli::Outcome::AnomalyFound) => ExitCode::from(ANOMALY),
         Err(error) => {
-            eprintln!("error: {}", cli::told(&error));
+            eprintln!("error: {}", cli::one_line(&error));
             ExitCode::from(FAILURE)
         }
     }

@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cycles::{Exception, Source};
 use rules::{House, MAX_LINES};
 
+#[path = "architecture/cycles.rs"]
+mod cycles;
 #[path = "architecture/rules.rs"]
 mod rules;
 
@@ -36,6 +39,26 @@ fn the_sources_keep_the_rules() {
         })
         .collect();
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+/// Cycles that stay.
+const EXCEPTIONS: [Exception; 1] = [Exception {
+    folder: "training",
+    parts: &["fit", "photos", "trainer"],
+    reason: "a fit borrows the trainer's `Parts`; they are to move with the recipe",
+}];
+
+#[test]
+fn the_parts_of_a_module_do_not_import_each_other() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let house = House::read(&fs::read_to_string(src.join("lib.rs")).unwrap());
+    let read = |file: &PathBuf| {
+        let path = file.strip_prefix(&src).unwrap().to_str().unwrap();
+        house.imports(path, &fs::read_to_string(file).unwrap())
+    };
+    let sources: Vec<Source> = sources(&src).iter().map(read).collect();
+    let found = cycles::check(&sources, &EXCEPTIONS);
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 const LIB: &str = "
@@ -195,4 +218,86 @@ fn flags_are_the_programs() {
 fn long_files_fail() {
     let source = "// one more\n".repeat(MAX_LINES + 1);
     assert!(breach("imaging/decode.rs", &source).contains("more than 500 lines"));
+}
+
+/// What [`cycles::check`] says about files of these texts.
+fn cycles(files: &[(&str, &str)], exceptions: &[Exception]) -> Vec<String> {
+    let house = House::read(LIB);
+    let read = |(path, source): &(&str, &str)| house.imports(path, source);
+    let sources: Vec<Source> = files.iter().map(read).collect();
+    cycles::check(&sources, exceptions)
+}
+
+#[test]
+fn files_that_import_each_other_fail() {
+    let device = ("kernels/device.rs", "use crate::kernels::conv::open;");
+    let conv = ("kernels/conv/cudnn.rs", "use super::super::device::tf32;");
+    let found = cycles(&[device, conv], &[]);
+    assert_eq!(found, ["kernels: conv, device import each other"]);
+    let around = [
+        ("imaging/a.rs", "fn f() { super::b::g() }"),
+        ("imaging/b.rs", "use super::{c::C, d};"),
+        ("imaging/c.rs", "fn f() { println!(\"{}\", super::a::N) }"),
+        ("imaging/d.rs", "use crate::Error;"),
+        ("imaging/e.rs", "use super::a;"),
+    ];
+    let found = cycles(&around, &[]);
+    assert_eq!(found, ["imaging: a, b, c import each other"]);
+    let deep = [
+        ("kernels/conv/a.rs", "use super::b::B;"),
+        ("kernels/conv/b.rs", "use crate::kernels::conv::a::A;"),
+    ];
+    let found = cycles(&deep, &[]);
+    assert_eq!(found, ["kernels/conv: a, b import each other"]);
+}
+
+#[test]
+fn imports_one_way_reexports_and_tests_are_no_cycle() {
+    for files in [
+        [
+            ("imaging/a.rs", "use super::b::B;"),
+            ("imaging/b.rs", "use super::A;"),
+        ],
+        [
+            ("imaging/a.rs", "use super::b;"),
+            ("imaging/b.rs", "mod tests { use super::b; }"),
+        ],
+        [
+            ("imaging/a.rs", "use super::b;"),
+            (
+                "imaging/b.rs",
+                "#[cfg(test)] mod tests { use super::super::a; }",
+            ),
+        ],
+        [
+            ("imaging/a.rs", "use super::b;"),
+            ("imaging/b.rs", "#[cfg(test)] use super::a;"),
+        ],
+        [
+            ("imaging/a.rs", "use super::tests;"),
+            ("imaging/tests.rs", "use super::a;"),
+        ],
+        [
+            ("imaging/a.rs", "use super::b;"),
+            ("imaging/mod.rs", "mod a; mod b; use self::a::A;"),
+        ],
+    ] {
+        assert_eq!(cycles(&files, &[]), [""; 0], "{files:?}");
+    }
+}
+
+#[test]
+fn a_cycle_may_be_excused_and_an_excuse_must_be_needed() {
+    let excuse = || Exception {
+        folder: "imaging",
+        parts: &["a", "b"],
+        reason: "one algorithm in two directions",
+    };
+    let (a, b) = (
+        ("imaging/a.rs", "use super::b;"),
+        ("imaging/b.rs", "use super::a;"),
+    );
+    assert_eq!(cycles(&[a, b], &[excuse()]), [""; 0]);
+    let found = cycles(&[a, ("imaging/b.rs", "")], &[excuse()]);
+    assert_eq!(found, ["imaging: a, b are no cycle; drop the exception"]);
 }

@@ -8,7 +8,7 @@ use candle_fastflow::{
         self,
         generated::{GenerateOptions, GeneratedProduct},
     },
-    detector::{Detector, LoadOptions, Verdict},
+    detector::{BackboneRecord, Detector, LoadOptions, Verdict},
     evaluation::{Options, evaluate},
     imaging,
 };
@@ -48,6 +48,34 @@ fn it_finds_the_defects_in_the_bundled_photos() {
             prediction.score
         );
     }
+}
+
+#[test]
+fn its_setters_keep_what_a_config_must_be() {
+    let mut detector = detector();
+    let calibrated = detector.config().clone();
+    let score = calibrated.calibration.as_ref().unwrap().threshold + 1.0;
+    assert_eq!(detector.verdict(score), Some(Verdict::Defective));
+    detector.set_threshold(score).unwrap();
+    assert_eq!(detector.verdict(score), Some(Verdict::Ok));
+    assert_eq!(detector.verdict(score + 1.0), Some(Verdict::Defective));
+    assert!(detector.set_threshold(f32::NAN).is_err());
+    assert_eq!(detector.config(), &calibrated);
+
+    let other = BackboneRecord::embedded("resnet18.tv_in1k");
+    let error = detector.set_backbone_record(other).unwrap_err().to_string();
+    assert!(
+        error.contains("resnet18.tv_in1k") && error.contains("wavelet"),
+        "{error}"
+    );
+    assert_eq!(detector.config(), &calibrated);
+    detector
+        .set_backbone_record(calibrated.backbone.clone())
+        .unwrap();
+
+    detector.set_metrics([("recall".to_string(), 0.5)].into());
+    assert_eq!(detector.config().metrics["recall"], 0.5);
+    assert_eq!(detector.config().metrics.len(), 1);
 }
 
 /// Its card is compared with what it records in `tests/hub/card.rs`.

@@ -331,6 +331,48 @@ fn an_anomaly_can_set_the_exit_code() {
     };
     assert_eq!(code("-1e9"), Some(1));
     assert_eq!(code("1e9"), Some(0));
+    assert_eq!(code("NaN"), Some(2));
+}
+
+/// Without a calibration there is no threshold but the given one, and that one counts.
+#[test]
+fn a_given_threshold_needs_no_calibration() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let detector = folder.path().join("uncalibrated");
+    std::fs::create_dir(&detector).unwrap();
+    std::fs::copy(
+        world.detector().join("model.safetensors"),
+        detector.join("model.safetensors"),
+    )
+    .unwrap();
+    let config = std::fs::read(world.detector().join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config
+        .as_object_mut()
+        .unwrap()
+        .remove("calibration")
+        .unwrap();
+    std::fs::write(detector.join("config.json"), config.to_string()).unwrap();
+    let image = world.data().join("test/good/000.png");
+    let infer = |words: &[&str]| {
+        let args = [
+            "infer",
+            text(&detector),
+            text(&image),
+            "--json",
+            "--fail-on-anomaly",
+        ];
+        let output = run(&[&args[..], words].concat());
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), line["verdict"].clone())
+    };
+    assert_eq!(infer(&[]), (Some(0), Value::Null));
+    assert_eq!(infer(&["--threshold", "1e9"]), (Some(0), "ok".into()));
+    assert_eq!(
+        infer(&["--threshold", "-1e9"]),
+        (Some(1), "defective".into())
+    );
 }
 
 #[test]
@@ -351,6 +393,19 @@ fn features_are_written_as_safetensors() {
     assert_eq!(file.tensor("input").unwrap().shape(), [1, 3, 256, 256]);
     assert_eq!(file.tensor("map.0").unwrap().shape()[2..], [64, 64]);
     assert!(file.tensor("map.1").is_ok());
+    let refused = run(&[
+        "features",
+        "--backbone",
+        "resnet18",
+        "--taps",
+        "1,5",
+        text(&image),
+        "-o",
+        text(&out),
+    ]);
+    let error = told(&refused);
+    assert!(error.contains("no tap 5: there are 1 to 4"), "{error}");
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]
@@ -487,7 +542,7 @@ fn fine_tuning_starts_from_the_parent_and_a_flat_folder_is_enough() {
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
     };
     assert_eq!(read(&tuned)["training"]["parent"], text(&parent));
-    assert_eq!(read(&tuned)["flow"], read(&parent)["flow"]);
+    assert_eq!(read(&tuned)["estimator"], read(&parent)["estimator"]);
 }
 
 #[test]

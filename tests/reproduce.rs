@@ -165,7 +165,7 @@ fn a_plan_leaves_detectors_results_and_tables_and_runs_again_only_what_changed()
     assert_ne!(scores["exp"]["metrics"], config["metrics"]);
     assert!(result["speed"]["fps"].as_f64().unwrap() > 0.0);
     let additive = read(&out.join("additive-seed0/wavelet/linen/config.json"));
-    assert_eq!(additive["flow"]["coupling"], "additive");
+    assert_eq!(additive["estimator"]["coupling"], "additive");
 
     // Tables: the mean of the two categories, and fewer parameters where the coupling is additive.
     let tables = figures(&out);

@@ -101,7 +101,29 @@ fn check_images(images: &Tensor) -> Result<(usize, usize, usize)> {
     }
 }
 
-/// Feature maps `[1, C, H, W]`, finest first, of one photo.
+/// Shapes of the maps that `preprocessing` lets a backbone make: those of one input after the other.
+///
+/// # Errors
+/// When an input's size does not fit the architecture.
+pub fn input_shapes(
+    backbone: &dyn Backbone,
+    preprocessing: &Preprocessing,
+) -> Result<Vec<FeatureShape>> {
+    let of_inputs = preprocessing.inputs().into_iter();
+    let of_inputs = of_inputs.map(|input| backbone.shapes(input.height, input.width));
+    Ok(of_inputs.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Feature maps `[B, C, H, W]` of every input `[B, 3, h, w]`, one input's after the other's.
+///
+/// # Errors
+/// When the backbone refuses an input.
+pub fn input_features(backbone: &dyn Backbone, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let maps = inputs.iter().map(|input| backbone.features(input));
+    Ok(maps.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Feature maps `[1, C, H, W]` of one photo, as [`input_shapes`] has them.
 ///
 /// # Errors
 /// When the photo cannot be preprocessed or the backbone refuses the input size.
@@ -111,6 +133,5 @@ pub fn image_features(
     device: &Device,
     image: &RgbImage,
 ) -> Result<Vec<Tensor>> {
-    let input = preprocessing.to_tensor(image, device)?;
-    backbone.features(&input)
+    input_features(backbone, &preprocessing.to_tensors(image, device)?)
 }

@@ -11,7 +11,7 @@ use super::{
     vit, wavelet,
     weights::Weights,
 };
-use crate::{Advice, Error, Result};
+use crate::{Advice, Error, Result, spelling::nearest};
 
 /// Every family's rows, in the order of a listing.
 static FAMILIES: &[&[Row]] = &[
@@ -180,14 +180,12 @@ fn find(id: &str) -> Result<(&'static Row, Option<&str>)> {
 
 /// The known architectures most like `arch`.
 fn hint(arch: &str) -> String {
-    let mut known: Vec<_> = rows()
-        .filter(|row| row.lacks.is_none())
-        .map(|row| row.arch)
-        .collect();
-    // Stable: equals stay in the order of the listing.
-    known.sort_by(|a, b| strsim::jaro_winkler(b, arch).total_cmp(&strsim::jaro_winkler(a, arch)));
-    known.truncate(3);
-    format!("nearest known: {}", known.join(", "))
+    let built = rows().filter(|row| row.lacks.is_none());
+    let known: Vec<_> = built.map(|row| row.arch).collect();
+    match nearest(arch, known).join(", ") {
+        none if none.is_empty() => "no known one is spelt like it".to_owned(),
+        close => format!("nearest known: {close}"),
+    }
 }
 
 #[cfg(test)]

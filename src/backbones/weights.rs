@@ -1,22 +1,15 @@
 //! Named tensors of a frozen network, from a safetensors file or (for speed measurements) from a seed.
-//!
-//! The header is checked through the memory map, the tensors are read with plain reads straight into
-//! their final buffers: what is loaded is in memory once, and pages of the file never count on top.
 
 use std::{
     fmt::Display,
-    fs::File,
-    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rand::{RngExt, SeedableRng};
-use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
-use crate::{Error, Result, mapped};
+use crate::{Error, Result, tensors::TensorFile};
 
 /// A network's weights, or with [`Weights::pp`] the part of them below a name.
 #[derive(Clone, Debug)]
@@ -28,17 +21,8 @@ pub struct Weights {
 
 #[derive(Debug)]
 enum Source {
-    File(WeightFile),
+    File(TensorFile),
     Random { seed: u64 },
-}
-
-#[derive(Debug)]
-struct WeightFile {
-    path: PathBuf,
-    header: Metadata,
-    /// Where the tensor data start in the file.
-    data: u64,
-    file: Mutex<File>,
 }
 
 impl Weights {
@@ -47,7 +31,7 @@ impl Weights {
     /// # Errors
     /// When the file is missing, truncated or not a safetensors file.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::new(Source::File(WeightFile::open(path)?), device))
+        Ok(Self::new(Source::File(TensorFile::open(path)?), device))
     }
 
     /// Seeded random weights of a sane magnitude, for measuring speed without a download.
@@ -79,7 +63,7 @@ impl Weights {
     /// Whether the file holds a tensor of this name; random weights hold every one.
     pub fn contains(&self, name: &str) -> bool {
         match &*self.source {
-            Source::File(file) => file.header.info(&self.full_name(name)).is_some(),
+            Source::File(file) => file.shape(&self.full_name(name)).is_some(),
             Source::Random { .. } => true,
         }
     }
@@ -87,7 +71,7 @@ impl Weights {
     /// The shape a tensor has in the file; none when it is absent or the weights are random.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match &*self.source {
-            Source::File(file) => Some(file.header.info(&self.full_name(name))?.shape.clone()),
+            Source::File(file) => Some(file.shape(&self.full_name(name))?.to_vec()),
             Source::Random { .. } => None,
         }
     }
@@ -99,7 +83,7 @@ impl Weights {
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let name = self.full_name(name);
         match &*self.source {
-            Source::File(file) => file.read(&name, shape),
+            Source::File(file) => file.values(&name, shape),
             Source::Random { seed } => Ok(random_values(*seed, &name, shape)),
         }
     }
@@ -119,7 +103,7 @@ impl Weights {
     /// The error for a tensor that the file lacks, with what to do.
     pub(super) fn missing(&self, name: &str, reason: impl Into<String>) -> Error {
         let path = match &*self.source {
-            Source::File(file) => file.path.clone(),
+            Source::File(file) => file.path().to_path_buf(),
             Source::Random { .. } => PathBuf::new(),
         };
         Error::Tensor {
@@ -135,74 +119,6 @@ impl Weights {
         } else {
             format!("{}.{name}", self.prefix)
         }
-    }
-}
-
-impl WeightFile {
-    fn open(path: &Path) -> Result<Self> {
-        let (header_len, header) =
-            SafeTensors::read_metadata(&mapped::map(path)?).map_err(|error| Error::Config {
-                path: path.to_path_buf(),
-                reason: format!(
-                    "not a whole safetensors file ({error}); download or convert it again"
-                ),
-            })?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            header,
-            data: 8 + header_len as u64,
-            file: Mutex::new(File::open(path).map_err(Error::io(path))?),
-        })
-    }
-
-    fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let fail = |reason: String| Error::Tensor {
-            path: self.path.clone(),
-            tensor: name.to_owned(),
-            reason,
-        };
-        let info = self.header.info(name).ok_or_else(|| {
-            fail("missing; is this the weight file of another architecture?".into())
-        })?;
-        if info.shape != shape {
-            return Err(fail(format!(
-                "expected shape {shape:?}, found {:?}",
-                info.shape
-            )));
-        }
-        let count = shape.iter().product();
-        let start = self.data + info.data_offsets.0 as u64;
-        match info.dtype {
-            Dtype::F32 => {
-                let mut values = vec![0f32; count];
-                self.read_bytes(start, bytemuck::cast_slice_mut(&mut values))?;
-                Ok(values)
-            }
-            Dtype::F16 => {
-                let bits = self.read_bits(start, count)?;
-                Ok(bits.reinterpret_cast::<half::f16>().to_f32_vec())
-            }
-            Dtype::BF16 => {
-                let bits = self.read_bits(start, count)?;
-                Ok(bits.reinterpret_cast::<half::bf16>().to_f32_vec())
-            }
-            other => Err(fail(format!(
-                "type {other} is not supported; f32, f16 and bf16 are"
-            ))),
-        }
-    }
-
-    fn read_bits(&self, start: u64, count: usize) -> Result<Vec<u16>> {
-        let mut bits = vec![0u16; count];
-        self.read_bytes(start, bytemuck::cast_slice_mut(&mut bits))?;
-        Ok(bits)
-    }
-
-    fn read_bytes(&self, start: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start))
-            .and_then(|_| file.read_exact(bytes))
-            .map_err(Error::io(&self.path))
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_fastflow::{Advice, Error};
 
 /// An error with its causes, on one line, each said once: many errors say their cause themselves.
-pub fn told(error: &anyhow::Error) -> String {
+pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let cause = match cause.downcast_ref::<Error>() {
@@ -75,7 +75,7 @@ mod tests {
         let error = backbones::load("resnet18", None, &Device::Cpu)
             .err()
             .unwrap();
-        let text = told(&anyhow::Error::from(error).context("eval"));
+        let text = one_line(&anyhow::Error::from(error).context("eval"));
         assert!(
             text.starts_with("eval: backbone `resnet18.tv_in1k`"),
             "{text}"
@@ -89,7 +89,7 @@ mod tests {
     fn a_cause_is_said_once() {
         let cause = || Error::Invalid("no".into()).advise(Advice::Resume);
         let error = anyhow::Error::from(cause()).context(said(&cause()));
-        assert_eq!(told(&error), "no; go on with --resume");
+        assert_eq!(one_line(&error), "no; go on with --resume");
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use anyhow::bail;
+use candle_core::Device;
 use candle_fastflow::{
-    backbones::{self, Backbone},
-    estimators::flow::{Activations, FastFlow, FlowConfig, Preset},
-    evaluation::speed::{Speed, input_pattern, median, timed},
-    features::{FeatureStore, FeatureWriter},
-    training::{
-        Adam, AdamConfig, DeviceAdam, DeviceFeatures, TrainConfig, batch_gradients, device_step,
+    backbones::{self, Backbone, Taps, image_features, input_features, input_shapes},
+    estimators::{
+        Estimator, EstimatorConfig, FitWith, Fitting, Method, Trainable,
+        flow::{Activations, Preset},
     },
+    features::{FeatureStore, FeatureWriter},
+    imaging::Preprocessing,
+    speed::{Speed, TrainingSpeed, feature_store, input_pattern},
+    training::Settings,
 };
 use serde::Serialize;
 
@@ -25,9 +28,15 @@ pub struct Args {
     /// Its weights; seeded random ones without (speed is the same)
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
+    /// What models normal features; FastFlow by default
+    #[arg(long, value_parser = common::names::<Method>())]
+    method: Option<Method>,
+    /// Where features leave the backbone, for example 2,3; the method's by default
+    #[arg(long, value_name = "N,N,...")]
+    taps: Option<Taps>,
     /// The flow's settings
-    #[arg(long, value_parser = common::names::<Preset>(), default_value = "paper")]
-    preset: Preset,
+    #[arg(long, value_enum, hide_possible_values = true)]
+    preset: Option<Preset>,
     /// Images at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
@@ -51,6 +60,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Timing {
     backbone_id: String,
+    method: Method,
     weights: &'static str,
     device: &'static str,
     #[serde(flatten)]
@@ -69,20 +79,31 @@ const TRAIN_BATCH: usize = 32;
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let (backbone, weights) = backbone(&args, &device)?;
-    let input = backbone.info().preprocessing.clone();
-    let shapes = backbone.shapes(input.height, input.width)?;
-    let config = FlowConfig::preset(args.preset, backbone.info().family, &shapes)?;
-    let mut flow = FastFlow::init(&config, &shapes, 0, &device)?;
-    let images = input_pattern(&input, usize::from(args.batch), &device)?;
-    let features = backbone.features(&images)?;
-    flow.fit_norm(&store(&features, 1)?)?;
+    let settings = Settings {
+        method: Some(args.method.unwrap_or_default()),
+        preset: args.preset,
+        taps: args.taps.clone(),
+        ..Settings::default()
+    };
+    let (backbone, weights) = backbone(&args, &settings, &device)?;
+    let config = settings.resolve(&backbone.info().id, 0)?;
+    let input = &config.preprocessing;
+    let images = input_pattern(input, usize::from(args.batch), &device)?;
+    let features = input_features(backbone.as_ref(), &images)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
-    let scoring = TrainConfig::preset_scoring(args.preset, &input, shapes.len());
-    let network = backbone.as_ref();
-    let speed = Speed::measure(network, &flow, &scoring, &input, batch, repeat, &device)?;
+    let fitted = Fitted::new(&config.estimator, backbone.as_ref(), input, &device)?;
+    let speed = Speed::measure(
+        backbone.as_ref(),
+        fitted.estimator(),
+        &config.scoring,
+        input,
+        batch,
+        repeat,
+        &device,
+    )?;
     let mut timing = Timing {
         backbone_id: backbone.info().id.clone(),
+        method: args.method.unwrap_or_default(),
         weights,
         device: if device.is_cpu() { "cpu" } else { "cuda" },
         speed,
@@ -91,99 +112,110 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         train_batch: None,
     };
     if args.train {
+        let Fitted::Trained(mut model) = fitted else {
+            bail!(
+                "{} has no training steps to time",
+                args.method.unwrap_or_default()
+            );
+        };
         let batch = if args.batch == 1 {
             TRAIN_BATCH
         } else {
             usize::from(args.batch)
         };
         if args.rebuild_activations {
-            flow.set_activations(Activations::Rebuild);
+            model.set_activations(Activations::Rebuild);
         }
-        let (step, gradients) = time_training(&flow, &features, batch, &device)?;
-        timing.train_step_ms = Some(step);
-        timing.train_gradients_ms = gradients;
+        let training = TrainingSpeed::measure(model.as_ref(), &features, batch, &device)?;
+        timing.train_step_ms = Some(training.step);
+        timing.train_gradients_ms = training.gradients;
         timing.train_batch = Some(batch);
     }
     show(&timing, args.json)?;
     Ok(Outcome::Done)
 }
 
-fn backbone(args: &Args, device: &Device) -> anyhow::Result<(Box<dyn Backbone>, &'static str)> {
-    let id = backbones::resolve_id(&args.backbone)?;
-    match &args.backbone_weights {
-        Some(path) => Ok((backbones::load(&id, Some(path), device)?, "file")),
-        None if !backbones::needs_weights(&id) => {
-            Ok((backbones::load(&id, None, device)?, "embedded"))
+/// An estimator that has seen patterns: enough for its speed, which does not depend on what it has seen.
+enum Fitted {
+    Trained(Box<dyn Trainable>),
+    Closed(Box<dyn Estimator>),
+}
+
+impl Fitted {
+    fn new(
+        config: &EstimatorConfig,
+        backbone: &dyn Backbone,
+        input: &Preprocessing,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        match config.fitting() {
+            Fitting::Gradient(method) => {
+                let shapes = input_shapes(backbone, input)?;
+                let mut model = method.init(&shapes, 0, device)?;
+                let features = input_features(backbone, &input_pattern(input, 1, device)?)?;
+                model.prepare(&feature_store(&features, 1)?)?;
+                Ok(Self::Trained(model))
+            }
+            Fitting::Closed(method) => {
+                let features = patterns(backbone, input, device)?;
+                let mut with = FitWith {
+                    seed: 0,
+                    device,
+                    parent: None,
+                    progress: &mut |_, _| true,
+                };
+                Ok(Self::Closed(method.fit(&features, &mut with)?))
+            }
         }
-        None => Ok((backbones::load_random(&id, 0, device)?, "random")),
+    }
+
+    fn estimator(&self) -> &dyn Estimator {
+        match self {
+            Self::Trained(model) => model.as_ref(),
+            Self::Closed(estimator) => estimator.as_ref(),
+        }
     }
 }
 
-/// Features of the batch's first image as a store of `copies` records.
-fn store(features: &[Tensor], copies: usize) -> anyhow::Result<FeatureStore> {
-    let maps = features
-        .iter()
-        .map(|map| Ok(map.narrow(0, 0, 1)?))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let shapes = maps
-        .iter()
-        .map(|map| {
-            let (_, channels, height, width) = map.dims4()?;
-            Ok(candle_fastflow::kernels::FeatureShape {
-                channels,
-                height,
-                width,
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut writer = FeatureWriter::new(shapes, copies, u64::MAX, &std::env::temp_dir())?;
-    for _ in 0..copies {
-        writer.push(&maps)?;
+/// Photos that a method fitted in closed form sees: enough to fill a memory.
+const PATTERNS: u32 = 16;
+
+/// Features of photos that differ.
+fn patterns(
+    backbone: &dyn Backbone,
+    input: &Preprocessing,
+    device: &Device,
+) -> anyhow::Result<FeatureStore> {
+    let shapes = input_shapes(backbone, input)?;
+    let images = PATTERNS as usize;
+    let mut writer = FeatureWriter::new(shapes, images, u64::MAX, &std::env::temp_dir())?;
+    for seed in 0..PATTERNS {
+        let (width, height) = (input.width as u32, input.height as u32);
+        let photo = image::RgbImage::from_fn(width, height, |x, y| {
+            let mix = (x ^ y).wrapping_mul(seed.wrapping_mul(2_654_435_761) | 1);
+            image::Rgb([(mix >> 8) as u8, (x * (seed + 1)) as u8, (y * 3) as u8])
+        });
+        let maps = image_features(backbone, input, device, &photo)?;
+        let maps = maps.iter().map(|map| map.to_device(&Device::Cpu));
+        writer.push(&maps.collect::<Result<Vec<_>, _>>()?)?;
     }
     Ok(writer.finish()?)
 }
 
-/// A training step, and on a GPU its forward and backward alone.
-fn time_training(
-    flow: &FastFlow,
-    features: &[Tensor],
-    batch: usize,
+fn backbone(
+    args: &Args,
+    settings: &Settings,
     device: &Device,
-) -> anyhow::Result<(f64, Option<f64>)> {
-    const STEPS: usize = 4;
-    let store = store(features, batch)?;
-    let records: Vec<usize> = (0..batch).collect();
-    if !device.is_cpu() {
-        let mut adam = DeviceAdam::new(flow.parameters(), AdamConfig::default(), device)?;
-        let features = DeviceFeatures::new(&store, device)?;
-        let step = steps(10 * STEPS, device, || {
-            device_step(flow, &mut adam, &features, &records, None)
-        })?;
-        let maps = features.batch(&records)?;
-        let gradients = steps(10 * STEPS, device, || {
-            flow.device_loss_and_gradients(&maps).map(|_| ())
-        })?;
-        return Ok((step, Some(gradients)));
+) -> anyhow::Result<(Box<dyn Backbone>, &'static str)> {
+    let id = backbones::resolve_id(&args.backbone)?;
+    let taps = settings.backbone_taps(&id)?;
+    let (taps, weights) = (taps.as_ref(), args.backbone_weights.as_deref());
+    let load = |weights| backbones::load_with(&id, taps, weights, device);
+    match weights {
+        Some(_) => Ok((load(weights)?, "file")),
+        None if !backbones::needs_weights(&id) => Ok((load(None)?, "embedded")),
+        None => Ok((backbones::load_random_with(&id, taps, 0, device)?, "random")),
     }
-    let mut adam = Adam::new(flow.parameters(), AdamConfig::default())?;
-    let step = steps(STEPS, device, || {
-        let gradients = batch_gradients(flow, &store, &records, device)?;
-        adam.step(&gradients.values, 1.0 / batch as f32)
-    })?;
-    Ok((step, None))
-}
-
-/// The median of `count` steps, the first ones not counted.
-fn steps(
-    count: usize,
-    device: &Device,
-    mut step: impl FnMut() -> candle_fastflow::Result<()>,
-) -> anyhow::Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..count {
-        times.push(timed(device, &mut step)?.0);
-    }
-    Ok(median(times.split_off(count / 4)))
 }
 
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {
@@ -192,15 +224,15 @@ fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {
     }
     let t = &timing.speed;
     common::print_line(format!(
-        "{} ({} weights), {} threads on {}, batch {}, medians in ms a batch",
-        timing.backbone_id, timing.weights, t.threads, timing.device, t.batch
+        "{} ({} weights), {}, {} threads on {}, batch {}, medians in ms a batch",
+        timing.backbone_id, timing.weights, timing.method, t.threads, timing.device, t.batch
     ))?;
     for (name, ms) in [
         ("preprocess", t.preprocess),
         ("backbone", t.backbone),
-        ("flow", t.estimator),
+        (timing.method.word(), t.estimator),
         ("map", t.map),
-        ("whole (backbone, flow, map)", t.whole),
+        ("whole", t.whole),
     ] {
         common::print_line(format!("{name:28} {ms:>9.2}"))?;
     }

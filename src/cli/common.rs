@@ -92,17 +92,9 @@ pub fn load_detector(
     })?)
 }
 
-/// Opens a backbone by its id with its default taps, weights from `weights`, this machine or the Hub.
+/// Opens a backbone by its id, weights from `weights`, this machine or the Hub; the record keeps taps that are not
+/// the default ones.
 pub fn open_backbone(
-    id: &str,
-    weights: Option<&Path>,
-    device: &Device,
-) -> anyhow::Result<(Box<dyn Backbone>, BackboneRecord)> {
-    open_backbone_with(id, None, weights, device)
-}
-
-/// [`open_backbone`] with other taps than the default ones; the record keeps them.
-pub fn open_backbone_with(
     id: &str,
     taps: Option<&Taps>,
     weights: Option<&Path>,

@@ -81,7 +81,7 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
     if folders.is_empty() {
         return match check_one(&args.dir, args.json)? {
             true => Ok(()),
-            false => Err(spoiled(&[folder_name(&args.dir)])),
+            false => Err(unusable_error(&[folder_name(&args.dir)])),
         };
     }
     let mut unusable = Vec::new();
@@ -108,11 +108,11 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
     }
     match unusable.as_slice() {
         [] => Ok(()),
-        some => Err(spoiled(some)),
+        some => Err(unusable_error(some)),
     }
 }
 
-fn spoiled(names: &[String]) -> anyhow::Error {
+fn unusable_error(names: &[String]) -> anyhow::Error {
     anyhow!(
         "{}: mend or remove what is marked with an error, training or evaluation would stop at it",
         names.join(", ")
@@ -132,7 +132,7 @@ fn check_one(folder: &Path, as_json: bool) -> anyhow::Result<bool> {
         object["hash"] = datasets::open(folder)?.hash()?.into();
         common::print_line(object)?;
     } else {
-        common::print(&told(&report))?;
+        common::print(&report_text(&report))?;
     }
     Ok(report.is_usable())
 }
@@ -146,7 +146,7 @@ fn cannot_open(folder: &Path, why: &str, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// A report as people read it.
-fn told(report: &CheckReport) -> String {
+fn report_text(report: &CheckReport) -> String {
     let defective: usize = report.defects.values().sum();
     let mut text = format!(
         "{}: {} normal images to train on; to test on {} good, {defective} defective ({} with a mask)\n",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candle_fastflow::{backbones::Taps, detector::write_tensors, imaging};
+use candle_fastflow::{backbones::Taps, imaging, tensors};
 
 use super::{Outcome, common};
 
@@ -36,7 +36,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let (backbone, _) = common::open_backbone_with(
+    let (backbone, _) = common::open_backbone(
         &args.backbone,
         args.taps.as_ref(),
         args.backbone_weights.as_deref(),
@@ -49,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         tensors.insert(format!("map.{i}"), map);
     }
     tensors.insert("input".to_string(), input);
-    write_tensors(&args.output, &tensors, None)?;
+    tensors::write(&args.output, &tensors, None)?;
     if args.json {
         let shapes: BTreeMap<_, _> = tensors.iter().map(|(n, t)| (n, t.dims())).collect();
         common::print_line(serde_json::json!({ "output": args.output, "shapes": shapes }))?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use candle_fastflow::{
     Error,
     detector::{Detector, Prediction, Verdict},
@@ -55,10 +55,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let images = collect(&args.images)?;
     let mut detector = args.detector.load(&device)?;
-    if let (Some(threshold), Some(calibration)) =
-        (args.threshold, detector.config_mut().calibration.as_mut())
-    {
-        calibration.threshold = threshold;
+    if let Some(threshold) = args.threshold {
+        detector.set_threshold(threshold).context("--threshold")?;
     }
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(Error::io(out))?;

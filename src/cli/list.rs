@@ -2,8 +2,8 @@
 
 use candle_fastflow::{
     backbones,
-    detector::locate,
-    hub::{Hub, Listed},
+    evaluation::Metrics,
+    hub::{Hub, Listed, locate_weights},
 };
 use comfy_table::Table;
 use indicatif::HumanBytes;
@@ -55,8 +55,8 @@ fn detector_table(listed: &[Listed]) -> Table {
         "name",
         "category",
         "backbone",
-        "image AUROC",
-        "pixel AUROC",
+        Metrics::label("image_auroc"),
+        Metrics::label("pixel_auroc"),
         "size",
         "downloads",
         "where",
@@ -108,7 +108,7 @@ fn backbone_rows(hub: &Hub) -> Vec<BackboneRow> {
     let row = |info: backbones::BackboneInfo| BackboneRow {
         input: info.preprocessing.height,
         cached: !backbones::needs_weights(&info.id)
-            || locate(&info.id).is_some()
+            || locate_weights(&info.id).is_some()
             || hub.has_backbone(&info.id),
         tap: info.tap,
         licence: info.licence,

@@ -24,7 +24,7 @@ mod scoring;
 mod train;
 mod transfer;
 
-pub use advice::told;
+pub use advice::one_line;
 use clap::{Parser, Subcommand};
 
 /// How a verb ended when nothing failed.
@@ -88,7 +88,7 @@ const DEFAULT_LOG: &str = "warn,hf_hub=off,xet_client=off,xet_data=off,xet_core_
 /// Parses the command line and runs the verb.
 pub fn run() -> anyhow::Result<Outcome> {
     let cli = Cli::parse();
-    candle_fastflow::files::survive_file_size_limit();
+    survive_file_size_limit();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
@@ -115,5 +115,16 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::Card(args) => card::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Completions(args) => completions::run(args),
+    }
+}
+
+/// Makes a write past the process's limit on file sizes (`ulimit -f`) an error, as a full disk is. Unasked, the system
+/// ends the program there and then, leaving temporary files.
+fn survive_file_size_limit() {
+    #[cfg(unix)]
+    {
+        let ignored = std::sync::Arc::default();
+        // Failing to register leaves the system's default, which is no worse than not to ask.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored);
     }
 }

@@ -36,17 +36,17 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.backbone_weights.as_deref(),
             &progress,
         )?;
-        return told(&args, folder.clone());
+        return show(&args, folder.clone());
     }
     let folder = hub.fetch_detector(&args.name, &progress)?;
     let record = read_config(&folder)?.backbone;
     if backbones::needs_weights(&record.id) {
         hub.fetch_backbone(&record, &progress)?;
     }
-    told(&args, folder)
+    show(&args, folder)
 }
 
-fn told(args: &Args, folder: PathBuf) -> anyhow::Result<Outcome> {
+fn show(args: &Args, folder: PathBuf) -> anyhow::Result<Outcome> {
     let config = read_config(&folder)?;
     if args.json {
         common::print_line(json!({

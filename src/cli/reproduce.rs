@@ -142,13 +142,13 @@ fn finish(
     }
     if args.json {
         let failed = |summary: &Summary| -> Vec<_> {
-            let told = |(cell, error): &(Cell, Error)| {
+            let object = |(cell, error): &(Cell, Error)| {
                 serde_json::json!({
                     "category": cell.category, "backbone": cell.backbone, "variant": cell.variant, "seed": cell.seed,
                     "error": said(error),
                 })
             };
-            summary.failed.iter().map(told).collect()
+            summary.failed.iter().map(object).collect()
         };
         common::print_line(serde_json::json!({
             "out": out, "cells": made.cells, "with_result": made.done,
@@ -164,12 +164,12 @@ fn finish(
             summary.failed.len()
         ))?;
     }
-    let told = match whole {
+    let next = match whole {
         true => format!("tables in {}", out.join("tables.md").display()),
         false => "when all shares are there, the same command with --tables in place of --cell writes the tables".into(),
     };
     common::print_line(format!(
-        "{} of {} cells have a result; {told}",
+        "{} of {} cells have a result; {next}",
         made.done, made.cells
     ))?;
     Ok(Outcome::Done)

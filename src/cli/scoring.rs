@@ -2,19 +2,17 @@
 
 use candle_fastflow::estimators::{MapKind, Scoring, ScoringChanges};
 
-use super::common::names;
-
 #[derive(clap::Args)]
 #[command(next_help_heading = "Scoring")]
 pub struct ScoringArgs {
-    /// Map for score and localisation: nll, exp or prob; the preset's (or the detector's) by default
-    #[arg(long, value_parser = names::<MapKind>())]
+    /// Map for score and localisation: nll, exp or prob of a flow; the preset's (or the detector's) by default
+    #[arg(long, value_enum, hide_possible_values = true)]
     map: Option<MapKind>,
     /// Map behind the image score only
-    #[arg(long, value_parser = names::<MapKind>(), value_name = "MAP", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
     image_map: Option<MapKind>,
     /// Map for localisation only
-    #[arg(long, value_parser = names::<MapKind>(), value_name = "MAP", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "MAP", hide_possible_values = true)]
     pixel_map: Option<MapKind>,
     /// Image score: the mean of the K largest values instead of the largest
     #[arg(long, value_name = "K")]
@@ -28,16 +26,20 @@ pub struct ScoringArgs {
 }
 
 impl ScoringArgs {
-    /// `scoring` with what was given in its place.
-    pub fn apply(&self, scoring: &Scoring) -> Scoring {
-        let changes = ScoringChanges {
+    /// What was given.
+    pub fn changes(&self) -> ScoringChanges {
+        ScoringChanges {
             map: self.map,
             image_map: self.image_map,
             pixel_map: self.pixel_map,
             top_k: self.top_k,
             image_weights: self.image_weights.clone(),
             smoothing: self.smoothing,
-        };
-        changes.apply(scoring)
+        }
+    }
+
+    /// `scoring` with what was given in its place.
+    pub fn apply(&self, scoring: &Scoring) -> Scoring {
+        self.changes().apply(scoring)
     }
 }

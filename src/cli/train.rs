@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use candle_fastflow::{
+    backbones::{self, Taps},
     datasets::{self, Dataset},
-    detector::{AugmentationRecord, DatasetRecord, Detector, Schedule},
+    detector::{DatasetRecord, Detector, Schedule},
     estimators::{
-        EstimatorConfig, Scoring,
-        flow::{Activations, Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
+        Method,
+        flow::{Activations, Coupling, FeatureNorm, Kernels, Preset},
+        memory::{Metric, Precision},
     },
     evaluation,
-    imaging::{Augmentation, Preprocessing},
-    training::{Origin, Progress, RUN_FOLDER, Stop, TrainConfig, Trained, Trainer},
+    imaging::Augmentation,
+    training::{
+        AdamConfig, OptimiserDefaults, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn,
+        TrainConfig, Trained, Trainer,
+    },
 };
 
 use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scoring::ScoringArgs};
@@ -21,6 +26,7 @@ use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scor
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     fastflow train --data photos/ --backbone wavelet --epochs 20 --out my-detector\n  \
+    fastflow train --data photos/ --method patchcore --out my-detector\n  \
     fastflow train --data photos/ --from my-detector --epochs 4 --out adapted\n\n\
     DIR is a flat folder of photos of good products, or a data set in MVTec AD's layout\n\
     (train/good, test/<class>, ground_truth/<class>).")]
@@ -43,19 +49,35 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
     /// Start from this detector's flow (fine-tuning)
-    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
+    #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
+    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), or padim
+    /// (a Gaussian a position); by default the recipe that finds most, a memory for each of three input sizes
+    #[arg(long, value_enum, hide_possible_values = true)]
+    method: Option<Method>,
+    /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
     /// epochs, scores by the highest pixels: did best on screw)
-    #[arg(long, value_parser = common::names::<Preset>(), default_value = "paper")]
-    preset: Preset,
+    #[arg(long, value_enum, hide_possible_values = true)]
+    preset: Option<Preset>,
     /// Input size in pixels; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
+    /// Width over height of the input; by default 1, and the photos' where no method is named
+    #[arg(long, value_name = "X", conflicts_with = "from")]
+    aspect: Option<f64>,
+    /// Where features leave the backbone (stages of a ResNet from 1, blocks of a transformer from 0), for example 2,3;
+    /// the method's by default
+    #[arg(long, value_name = "N,N,...", conflicts_with = "from")]
+    taps: Option<Taps>,
     #[command(flatten)]
     flow: FlowArgs,
-    /// Passes over the photos [default: 40, of preset whitened 16]
-    #[arg(long, value_name = "N")]
+    #[command(flatten)]
+    memory: MemoryArgs,
+    /// Channels that are kept of all maps, drawn at random (method padim) [default: 100, of a ResNet with
+    /// bottlenecks 550]
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    channels: Option<usize>,
+    #[arg(long, value_name = "N", help = help("Passes over the photos", |d| d.epochs.to_string()))]
     epochs: Option<usize>,
     /// The one seed: same seed, photos and machine kind, same detector
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -68,8 +90,8 @@ pub struct Args {
     final_fit: bool,
     /// synthetic: after every epoch score held-out photos with and without synthetic defects, and keep the best
     /// epoch's weights; no real defect is needed
-    #[arg(long, value_enum, value_name = "RULE", conflicts_with = "final_fit")]
-    stop_on: Option<StopArg>,
+    #[arg(long, value_parser = common::names::<StopOn>(), value_name = "RULE", conflicts_with = "final_fit")]
+    stop_on: Option<StopOn>,
     /// With --stop-on: epochs without a better one after which training ends
     #[arg(long, value_name = "N", requires = "stop_on", default_value_t = Stop::DEFAULT_PATIENCE)]
     patience: usize,
@@ -94,7 +116,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "RATE",
-        default_value_t = 0.01,
+        default_value_t = Settings::FALSE_ALARM_RATE,
         help_heading = "Scoring"
     )]
     false_alarm_rate: f64,
@@ -103,11 +125,6 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     compute: common::Compute,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum StopArg {
-    Synthetic,
 }
 
 #[derive(clap::Args)]
@@ -134,37 +151,37 @@ struct FlowArgs {
     coupling: Option<Coupling>,
 }
 
-impl FlowArgs {
-    /// What was given in place of the preset's.
-    fn changes(&self) -> FlowChanges {
-        FlowChanges {
-            norm: self.norm,
-            kernels: self.kernels,
-            steps: self.steps,
-            hidden: self.hidden,
-            clamp: self.clamp,
-            coupling: self.coupling,
-        }
-    }
+#[derive(clap::Args)]
+#[command(next_help_heading = "Memory (method patchcore)")]
+struct MemoryArgs {
+    /// Features that are remembered at most
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    memory: Option<usize>,
+    /// Side of the square of positions that a feature is averaged over; odd
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    neighbourhood: Option<usize>,
+    /// Neighbours in the memory that weigh the image score
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    neighbours: Option<usize>,
+    /// What is near: euclidean, or cosine (the default on vision transformers)
+    #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
+    metric: Option<Metric>,
+    /// How the memory lies in the file: f32, or f16 at half the size
+    #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
+    precision: Option<Precision>,
 }
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 struct OptimiserArgs {
-    /// Photos a step [default: 32, of preset whitened 4]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = help("Photos a step", |d| d.batch.to_string()))]
     batch: Option<usize>,
-    /// Adam's step size [default: 0.001, of preset whitened 0.004, with --from 0.0001]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", help = learning_rate_help())]
     learning_rate: Option<f64>,
-    /// Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first,
-    /// which rates far above 0.001 need)
-    /// [default: constant, of preset whitened warm-cosine]
-    #[arg(long, value_parser = common::names::<Schedule>())]
+    #[arg(long, value_enum, hide_possible_values = true, help = schedule_help())]
     schedule: Option<Schedule>,
-    /// L2 term
-    #[arg(long, value_name = "X", default_value_t = 1e-5)]
-    weight_decay: f64,
+    #[arg(long, value_name = "X", help = format!("L2 term [default: {}]", AdamConfig::default().weight_decay))]
+    weight_decay: Option<f64>,
     /// Limit the gradient's norm
     #[arg(long, value_name = "X")]
     gradient_clip: Option<f64>,
@@ -202,8 +219,34 @@ struct AugmentArgs {
     quarter_turns: bool,
 }
 
+/// A flag's help with what holds where it is not given.
+fn help(what: &str, of: fn(OptimiserDefaults) -> String) -> String {
+    let of = |preset| of(OptimiserDefaults::of(preset));
+    let (paper, whitened) = (of(Preset::Paper), of(Preset::Whitened));
+    format!("{what} [default: {paper}, of preset whitened {whitened}]")
+}
+
+fn learning_rate_help() -> String {
+    let help = help("Adam's step size", |d| d.learning_rate.to_string());
+    let help = help.trim_end_matches(']');
+    format!("{help}, with --from {}]", Settings::FINE_TUNING_RATE)
+}
+
+fn schedule_help() -> String {
+    let name = |d: OptimiserDefaults| {
+        let value = clap::ValueEnum::to_possible_value(&d.schedule);
+        value.map_or_else(String::new, |value| value.get_name().to_string())
+    };
+    help(
+        "Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first, which \
+         rates far above 0.001 need)",
+        name,
+    )
+}
+
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let config = train_config(&args)?;
+    let mut settings = settings(&args);
+    let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
     let mut dataset = datasets::open(&args.data)?;
     if let Some(name) = &args.name {
@@ -220,10 +263,19 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    // What is wrong with the settings is said before anything is looked for.
+    if args.from.is_none() {
+        settings.resolve(&backbones::resolve_id(&args.backbone)?, args.seed)?;
+    }
     if measures(&args, &dataset) {
         evaluation::ready(&dataset)?;
     }
-    let (origin, config) = origin(&args, config, &device)?;
+    if settings.follows_photos() {
+        settings.aspect = Some(dataset.aspect()?);
+    }
+    let (origin, mut config) = origin(&args, &settings, &device)?;
+    run_settings.apply(&mut config);
+    config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
     progress.note(&format!(
@@ -238,92 +290,102 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 /// Where the run starts; a parent's scoring stays with it.
 fn origin(
     args: &Args,
-    mut config: TrainConfig,
+    settings: &Settings,
     device: &candle_core::Device,
 ) -> anyhow::Result<(Origin, TrainConfig)> {
     let weights = args.backbone_weights.clone();
     if let Some(name) = &args.from {
         let detector = common::load_detector(name, weights, device)?;
-        config.scoring = detector.config().scoring.clone();
-        if let Some(record) = &detector.config().training {
-            config.preset = record
-                .optimisation
-                .as_ref()
-                .map_or(config.preset, |run| run.preset);
-        }
-        return Ok((
-            Origin::Parent {
-                detector: Box::new(detector),
-                name: name.clone(),
-            },
-            config,
-        ));
+        let config = settings.adapt(detector.config(), args.seed)?;
+        let (detector, name) = (Box::new(detector), name.clone());
+        return Ok((Origin::Parent { detector, name }, config));
     }
-    let (backbone, record) = common::open_backbone(&args.backbone, weights.as_deref(), device)?;
-    if let Some(size) = args.size {
-        let default = backbone.info().preprocessing.clone();
-        config.preprocessing = Some(Preprocessing {
-            height: size,
-            width: size,
-            ..default
-        });
-    }
-    let input = config
-        .preprocessing
-        .as_ref()
-        .unwrap_or(&backbone.info().preprocessing);
-    input.validate(Path::new("--size"))?;
-    let shapes = backbone.shapes(input.height, input.width)?;
-    let preset = FlowConfig::preset(config.preset, backbone.info().family, &shapes)?;
-    config.scoring = scoring(
-        args,
-        TrainConfig::preset_scoring(config.preset, input, shapes.len()),
-    );
-    let changes = args.flow.changes();
-    if changes != FlowChanges::default() {
-        config.estimator = Some(EstimatorConfig::FastFlow(changes.apply(preset, &shapes)?));
-    }
+    let id = backbones::resolve_id(&args.backbone)?;
+    let taps = settings.backbone_taps(&id)?;
+    let (backbone, record) = common::open_backbone(&id, taps.as_ref(), weights.as_deref(), device)?;
+    let config = settings.resolve(&id, args.seed)?;
     Ok((Origin::Scratch { backbone, record }, config))
 }
 
-fn train_config(args: &Args) -> anyhow::Result<TrainConfig> {
-    let mut config = TrainConfig::new(args.preset);
-    config.epochs = args.epochs.unwrap_or(config.epochs);
-    config.seed = args.seed;
-    config.final_fit = args.final_fit;
-    config.stop = args.stop_on.map(|StopArg::Synthetic| Stop {
+/// What the flags say of the detector.
+fn settings(args: &Args) -> Settings {
+    let defaults = Augmentation::default();
+    let or_zero = |off: bool, probability: f64| if off { 0.0 } else { probability };
+    let (optimiser, augment, scoring) = (&args.optimiser, &args.augment, args.scoring.changes());
+    Settings {
+        method: args.method,
+        preset: args.preset,
+        size: args.size,
+        aspect: args.aspect,
+        taps: args.taps.clone(),
+        epochs: args.epochs,
+        batch: optimiser.batch,
+        learning_rate: optimiser.learning_rate,
+        schedule: optimiser.schedule,
+        weight_decay: optimiser.weight_decay,
+        gradient_clip: optimiser.gradient_clip,
+        final_fit: args.final_fit,
+        stop_on: args.stop_on,
         patience: args.patience,
-    });
-    config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
-    let optimiser = &args.optimiser;
-    config.batch = optimiser.batch.unwrap_or(config.batch);
-    if args.from.is_some() {
-        config.learning_rate = TrainConfig::FINE_TUNING_RATE;
+        false_alarm_rate: Some(args.false_alarm_rate),
+        norm: args.flow.norm,
+        kernels: args.flow.kernels,
+        steps: args.flow.steps,
+        hidden: args.flow.hidden,
+        clamp: args.flow.clamp,
+        coupling: args.flow.coupling,
+        memory: args.memory.memory,
+        neighbourhood: args.memory.neighbourhood,
+        neighbours: args.memory.neighbours,
+        metric: args.memory.metric,
+        precision: args.memory.precision,
+        channels: args.channels,
+        views: augment.views,
+        horizontal_flip: or_zero(augment.no_horizontal_flip, defaults.horizontal_flip),
+        vertical_flip: or_zero(augment.no_vertical_flip, defaults.vertical_flip),
+        rotation: augment.rotation,
+        rotation_probability: or_zero(augment.no_rotation, defaults.rotation),
+        quarter_turns: augment.quarter_turns,
+        map: scoring.map,
+        image_map: scoring.image_map,
+        pixel_map: scoring.pixel_map,
+        top_k: scoring.top_k,
+        image_weights: scoring.image_weights,
+        smoothing: scoring.smoothing,
+        standardise_scales: args.standardise_scales,
+        pixel_size: None,
     }
-    config.learning_rate = optimiser.learning_rate.unwrap_or(config.learning_rate);
-    config.schedule = optimiser.schedule.unwrap_or(config.schedule);
-    config.weight_decay = optimiser.weight_decay;
-    config.gradient_clip = optimiser.gradient_clip;
-    if !(0.0..=1e6).contains(&optimiser.feature_memory) {
-        bail!("--feature-memory must be 0 or more gigabytes");
-    }
-    config.memory_limit = (optimiser.feature_memory * f64::from(1 << 30)) as u64;
-    if optimiser.rebuild_activations {
-        config.activations = Activations::Rebuild;
-    }
-    config.checkpoint_every =
-        Duration::try_from_secs_f64(optimiser.checkpoint_every).context("--checkpoint-every")?;
-    config.augmentation = augmentation(&args.augment);
-    config.scoring = scoring(args, config.scoring);
-    config.false_alarm_rate = args.false_alarm_rate;
-    config.validate()?;
-    Ok(config)
 }
 
-fn scoring(args: &Args, preset: Scoring) -> Scoring {
-    Scoring {
-        standardise_scales: args.standardise_scales,
-        ..args.scoring.apply(&preset)
+/// What the flags say of the run, which does not change the detector.
+struct RunSettings {
+    memory_limit: u64,
+    activations: Activations,
+    checkpoint_every: Duration,
+}
+
+impl RunSettings {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let optimiser = &args.optimiser;
+        if !(0.0..=1e6).contains(&optimiser.feature_memory) {
+            bail!("--feature-memory must be 0 or more gigabytes");
+        }
+        Ok(Self {
+            memory_limit: (optimiser.feature_memory * f64::from(1 << 30)) as u64,
+            activations: if optimiser.rebuild_activations {
+                Activations::Rebuild
+            } else {
+                Activations::Keep
+            },
+            checkpoint_every: Duration::try_from_secs_f64(optimiser.checkpoint_every)
+                .context("--checkpoint-every")?,
+        })
+    }
+
+    fn apply(self, config: &mut TrainConfig) {
+        config.memory_limit = self.memory_limit;
+        config.activations = self.activations;
+        config.checkpoint_every = self.checkpoint_every;
     }
 }
 
@@ -332,22 +394,6 @@ fn recognised(data: &Path) -> Option<DatasetRecord> {
     datasets::recognise(data).map(|known| DatasetRecord {
         name: known.name.into(),
         licence: known.licence.map(String::from),
-    })
-}
-
-fn augmentation(args: &AugmentArgs) -> Option<AugmentationRecord> {
-    let defaults = Augmentation::default();
-    let or_zero = |off: bool, probability: f64| if off { 0.0 } else { probability };
-    let views = Augmentation {
-        horizontal_flip: or_zero(args.no_horizontal_flip, defaults.horizontal_flip),
-        vertical_flip: or_zero(args.no_vertical_flip, defaults.vertical_flip),
-        rotation: or_zero(args.no_rotation, defaults.rotation),
-        degrees: args.rotation,
-        quarter_turns: args.quarter_turns,
-    };
-    (args.views != 1).then_some(AugmentationRecord {
-        views,
-        count: args.views,
     })
 }
 
@@ -362,7 +408,9 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
         mut detector,
         history,
     } = trained;
-    super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
+    if !history.is_empty() {
+        super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
+    }
     if measures(args, dataset) {
         let quiet = args.json;
         let bar = super::progress::counter(quiet, "evaluating", dataset.test.len());
@@ -371,7 +419,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
                 bar.set_position(done as u64);
             })?;
         bar.finish_and_clear();
-        detector.config_mut().metrics = evaluation.metrics.to_map();
+        detector.set_metrics(evaluation.metrics.to_map());
         detector.save(&args.out)?;
     }
     report(args, &detector)

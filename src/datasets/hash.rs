@@ -1,22 +1,22 @@
 //! A data set's fingerprint, for the training record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::{Dataset, Sample, layout};
-use crate::{Error, Result};
+use crate::{
+    Result,
+    digest::{sha256, sha256_file},
+};
 
 impl Dataset {
     /// SHA-256, in hexadecimal, of every file's content, its path inside the data set and its role. It
     /// does not depend on where the folder lies or in which order the system lists it.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be read.
+    /// [`crate::Error::Io`] when a file cannot be read.
     pub fn hash(&self) -> Result<String> {
         let samples = || self.train.iter().chain(&self.test);
         let files: BTreeSet<&PathBuf> = samples()
@@ -24,14 +24,14 @@ impl Dataset {
             .collect();
         let contents: BTreeMap<&PathBuf, String> = files
             .into_par_iter()
-            .map(|f| Ok((f, content(f)?)))
+            .map(|f| Ok((f, sha256_file(f)?)))
             .collect::<Result<_>>()?;
         let mut lines: Vec<String> = Vec::new();
         for (split, samples) in [("train", &self.train), ("test", &self.test)] {
             lines.extend(samples.iter().map(|s| self.line(split, s, &contents)));
         }
         lines.sort();
-        Ok(hex(Sha256::digest(lines.join("\n"))))
+        Ok(sha256(lines.join("\n")))
     }
 
     fn line(&self, split: &str, sample: &Sample, contents: &BTreeMap<&PathBuf, String>) -> String {
@@ -46,20 +46,4 @@ impl Dataset {
             contents[&sample.image]
         )
     }
-}
-
-fn content(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io(path))? {
-            0 => return Ok(hex(hasher.finalize())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

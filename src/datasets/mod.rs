@@ -16,16 +16,16 @@ pub mod cifar10;
 mod edit;
 mod folder;
 pub mod generated;
-mod glance;
 mod hash;
 mod known;
 mod layout;
 mod manifest;
 mod mvtec;
 mod perturbed;
+mod quick_check;
 mod sample;
 mod split;
-mod spoiled;
+mod synthetic_defects;
 mod visa;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub use known::{KnownDataset, known, recognise};
 pub use layout::folder_name;
 pub use perturbed::Perturbation;
 pub use sample::Sample;
-pub use spoiled::spoiled;
+pub use synthetic_defects::synthetic_defects;
 
 use crate::Result;
 

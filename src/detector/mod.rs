@@ -5,26 +5,25 @@ mod config;
 mod explanation;
 mod record;
 mod schema;
-mod weights;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 
-pub use artifact::{
-    CONFIG_FILE, LoadOptions, MODEL_FILE, read_config, read_tensors, write_tensors,
-};
+pub use artifact::{CONFIG_FILE, LoadOptions, MODEL_FILE, read_config};
+#[cfg(feature = "hub")]
+pub(crate) use artifact::other_weights;
+pub(crate) use artifact::warn_of_other_weights;
 pub use config::{BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION};
 pub use explanation::{Noise, ScaleExplanation};
 pub use record::{
     AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,
 };
-pub use weights::{BACKBONES_VARIABLE, hash_file, locate};
 
 use crate::{
     Error, Result,
-    backbones::{Backbone, image_features},
+    backbones::{Backbone, image_features, input_shapes},
     estimators::{AnomalyMap, Estimator, MapStatistics, NativeMaps, Scoring},
 };
 
@@ -43,7 +42,7 @@ pub enum Verdict {
 pub struct Prediction {
     /// The higher, the less normal.
     pub score: f32,
-    /// The score against the threshold; none where the detector was never calibrated.
+    /// The score against the threshold; none where the detector was never calibrated nor given one.
     pub verdict: Option<Verdict>,
     /// Localisation scores at the photo's resolution.
     pub map: AnomalyMap,
@@ -55,6 +54,8 @@ pub struct Detector {
     backbone: Box<dyn Backbone>,
     estimator: Box<dyn Estimator>,
     device: Device,
+    /// Instead of the calibrated one.
+    threshold: Option<f32>,
 }
 
 impl Detector {
@@ -69,8 +70,7 @@ impl Detector {
         device: Device,
     ) -> Result<Self> {
         config.validate(Path::new(CONFIG_FILE))?;
-        let input = &config.preprocessing;
-        let shapes = backbone.shapes(input.height, input.width)?;
+        let shapes = input_shapes(backbone.as_ref(), &config.preprocessing)?;
         if shapes != config.feature_shapes {
             return Err(Error::Shape {
                 what: format!("feature maps of backbone {}", config.backbone.id),
@@ -83,6 +83,7 @@ impl Detector {
             backbone,
             estimator,
             device,
+            threshold: None,
         })
     }
 
@@ -91,9 +92,42 @@ impl Detector {
         &self.config
     }
 
-    /// For a trainer or an evaluation to add what it measured.
-    pub fn config_mut(&mut self) -> &mut DetectorConfig {
-        &mut self.config
+    /// Keeps figures measured on a test set, by the names that `eval --json` prints, in the place of earlier ones.
+    pub fn set_metrics(&mut self, metrics: BTreeMap<String, f64>) {
+        self.config.metrics = metrics;
+    }
+
+    /// Records where the weights that it was loaded with come from, and their hash.
+    ///
+    /// # Errors
+    /// When `record` is of another backbone or of other taps, or not such as a config may hold.
+    pub fn set_backbone_record(&mut self, record: BackboneRecord) -> Result<()> {
+        let own = &self.config.backbone;
+        if (&record.id, &record.taps) != (&own.id, &own.taps) {
+            return Err(Error::Invalid(format!(
+                "backbone {} at taps {:?} is not what the detector was loaded with: {} at taps {:?}",
+                record.id, record.taps, own.id, own.taps
+            )));
+        }
+        let old = std::mem::replace(&mut self.config.backbone, record);
+        let checked = self.config.validate(Path::new(CONFIG_FILE));
+        if checked.is_err() {
+            self.config.backbone = old;
+        }
+        checked
+    }
+
+    /// Calls what scores above `threshold` defective from now on, calibrated or not. It is not saved: an artifact
+    /// keeps what was calibrated.
+    ///
+    /// # Errors
+    /// When it is not a number.
+    pub fn set_threshold(&mut self, threshold: f32) -> Result<()> {
+        if threshold.is_nan() {
+            return Err(Error::Invalid("the threshold is not a number".into()));
+        }
+        self.threshold = Some(threshold);
+        Ok(())
     }
 
     /// Scores another way from now on, without a threshold: the recorded one belongs to the old way.
@@ -115,6 +149,7 @@ impl Detector {
         }
         self.config.scoring = scoring;
         self.config.calibration = None;
+        self.threshold = None;
         Ok(())
     }
 
@@ -204,10 +239,10 @@ impl Detector {
         Some(calibration.statistics())
     }
 
-    /// A score against the calibrated threshold.
+    /// A score against the threshold: that of [`Detector::set_threshold`], else the calibrated one.
     pub fn verdict(&self, score: f32) -> Option<Verdict> {
-        let calibration = self.config.calibration.as_ref()?;
-        Some(if score > calibration.threshold {
+        let calibrated = self.config.calibration.as_ref().map(|c| c.threshold);
+        Some(if score > self.threshold.or(calibrated)? {
             Verdict::Defective
         } else {
             Verdict::Ok
@@ -225,6 +260,15 @@ impl Detector {
             Rgb([(x * 5 + y) as u8, (x + y * 3) as u8, (x * y / 7) as u8])
         });
         self.score(&self.native_maps(&pattern)?)
+    }
+
+    /// Records the test pattern's score, for [`Detector::verify`].
+    ///
+    /// # Errors
+    /// When the tensor library fails, or the score is not finite.
+    pub fn record_fixture_score(&mut self) -> Result<()> {
+        self.config.fixture_score = Some(self.fixture_score()?);
+        Ok(())
     }
 
     /// Compares the test pattern's score with the recorded one.

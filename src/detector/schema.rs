@@ -65,7 +65,10 @@ mod tests {
     fn the_first_schema_is_read_as_the_second() {
         let config = parse(FIRST).unwrap();
         assert_eq!(config.schema_version, SCHEMA_VERSION);
-        assert_eq!(config.estimator.method(), "fastflow");
+        assert_eq!(
+            config.estimator.method(),
+            crate::estimators::Method::FastFlow
+        );
         let first: Value = serde_json::from_str(FIRST).unwrap();
         let flow = serde_json::to_value(config.estimator.as_flow().unwrap()).unwrap();
         assert_eq!(flow, first["flow"]);

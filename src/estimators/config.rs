@@ -1,76 +1,95 @@
-//! The one list of methods: what an artifact says about its estimator.
+//! The one list of methods.
+
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MapKind, flow::FlowConfig};
-use crate::kernels::FeatureShape;
-use crate::{Error, Result};
+use super::{
+    Fitting, MethodConfig, flow::FlowConfig, gaussian::PaDiMConfig, memory::PatchCoreConfig,
+};
+use crate::Error;
 
-/// A method and its settings, tagged by `kind`.
+/// A method and its settings, tagged by `kind`: what an artifact says about its estimator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum EstimatorConfig {
     /// FastFlow (Yu et al. 2021): a normalising flow a feature map.
     FastFlow(FlowConfig),
+    /// PatchCore (Roth et al. 2021): distance to the nearest of many normal features.
+    PatchCore(PatchCoreConfig),
+    /// PaDiM (Defard et al. 2020): a Gaussian a position.
+    PaDiM(PaDiMConfig),
+}
+
+impl Deref for EstimatorConfig {
+    type Target = dyn MethodConfig;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::FastFlow(config) => config,
+            Self::PatchCore(config) => config,
+            Self::PaDiM(config) => config,
+        }
+    }
+}
+
+/// The methods by the words of flags, names and listings.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "cli", value(rename_all = "lower"))]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Normalising flows over the feature maps, trained by maximum likelihood
+    #[default]
+    FastFlow,
+    /// A memory of normal features and the distance to the nearest; fitted in a minute
+    PatchCore,
+    /// A Gaussian at every position: for products that always lie the same way
+    PaDiM,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::FastFlow, Self::PatchCore, Self::PaDiM];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::FastFlow => "fastflow",
+            Self::PatchCore => "patchcore",
+            Self::PaDiM => "padim",
+        }
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 impl EstimatorConfig {
-    /// The word for it in flags, names and listings.
-    pub fn method(&self) -> &'static str {
+    /// Which method it is.
+    pub fn method(&self) -> Method {
         match self {
-            Self::FastFlow(_) => "fastflow",
-        }
-    }
-
-    /// Its name in sentences.
-    pub fn title(&self) -> &'static str {
-        match self {
-            Self::FastFlow(_) => "FastFlow",
-        }
-    }
-
-    /// Checks sizes before anything is allocated.
-    ///
-    /// # Errors
-    /// The first setting that is out of range or does not fit the feature maps.
-    pub fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
-        match self {
-            Self::FastFlow(config) => config.validate(shapes),
+            Self::FastFlow(_) => Method::FastFlow,
+            Self::PatchCore(_) => Method::PatchCore,
+            Self::PaDiM(_) => Method::PaDiM,
         }
     }
 
     /// Whether it is fitted by gradient steps; the others are fitted in closed form, in one pass.
     pub fn is_trained(&self) -> bool {
-        match self {
-            Self::FastFlow(_) => true,
-        }
-    }
-
-    /// How many maps it makes of these feature maps.
-    pub fn map_count(&self, shapes: &[FeatureShape]) -> usize {
-        match self {
-            Self::FastFlow(_) => shapes.len(),
-        }
-    }
-
-    /// Whether it has an image score that is not read off its map ([`super::ImageScore::Own`]).
-    pub fn has_own_score(&self) -> bool {
-        match self {
-            Self::FastFlow(_) => false,
-        }
-    }
-
-    /// The maps it can make, the default first.
-    pub fn map_kinds(&self) -> &'static [MapKind] {
-        match self {
-            Self::FastFlow(_) => &[MapKind::Prob, MapKind::Exp, MapKind::Nll],
-        }
+        matches!(self.fitting(), Fitting::Gradient(_))
     }
 
     /// The flow's settings, of the method that is one.
     pub fn as_flow(&self) -> Option<&FlowConfig> {
         match self {
             Self::FastFlow(config) => Some(config),
+            _ => None,
         }
     }
 

@@ -1,28 +1,36 @@
 //! What models the distribution of normal features: the second half of a detector (the paper's section 1 cuts it
 //! in two: feature extraction, distribution estimation). One folder a method; [`Estimator`] is the seam between
 //! them and the rest of the house, and [`EstimatorConfig`] the one list of them.
+//!
+//! A new method has a folder of its own with a struct of settings ([`MethodConfig`]) and an [`Estimator`], and a variant
+//! in `config.rs`.
 
 mod changes;
 mod config;
+mod embedding;
 pub mod flow;
+pub mod gaussian;
 mod maps;
+pub mod memory;
+mod method;
 mod moments;
 mod scoring;
 mod source;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 pub use changes::ScoringChanges;
-pub use config::EstimatorConfig;
+pub use config::{EstimatorConfig, Method};
 pub use maps::{AnomalyMap, MapKind, NativeMaps, Share, combine};
+pub use method::{ClosedMethod, FitWith, Fitting, GradientMethod, MethodConfig, Paper};
 pub use moments::{ChannelCovariance, ChannelStatistics, channel_covariances, channel_statistics};
 pub use scoring::{ImageScore, MapStatistics, ScaleStatistics, Scoring};
 pub use source::FeatureSource;
 
-use crate::Result;
 use crate::kernels::FeatureShape;
+use crate::{Error, Result};
 use flow::{Activations, FastFlow};
 
 /// A distribution of normal features that says how far new ones are from it.
@@ -105,51 +113,24 @@ pub trait Trainable: Estimator {
     fn set_activations(&mut self, _activations: Activations) {}
 }
 
-impl EstimatorConfig {
-    /// The estimator with the tensors of [`Estimator::tensors`].
-    ///
-    /// # Errors
-    /// When a tensor is missing, unexpected, misshapen or not usable; names it.
-    pub fn load(
-        &self,
-        shapes: &[FeatureShape],
-        tensors: BTreeMap<String, Tensor>,
-        device: &Device,
-    ) -> Result<Box<dyn Estimator>> {
-        match self {
-            Self::FastFlow(_) => Ok(self.load_trainable(shapes, tensors, device)?),
+/// An error unless these are f32 feature maps `[B, C, H, W]` of these shapes.
+fn expect_features(features: &[Tensor], shapes: &[FeatureShape]) -> Result<()> {
+    if features.len() != shapes.len() {
+        return Err(Error::Shape {
+            what: "features of an estimator".into(),
+            expected: format!("{} maps", shapes.len()),
+            found: features.len().to_string(),
+        });
+    }
+    for (scale, (map, shape)) in features.iter().zip(shapes).enumerate() {
+        let dims = [shape.channels, shape.height, shape.width];
+        if map.rank() != 4 || map.dims()[1..] != dims || map.dtype() != DType::F32 {
+            return Err(Error::Shape {
+                what: format!("feature map {scale}"),
+                expected: format!("f32 [B, {}, {}, {}]", dims[0], dims[1], dims[2]),
+                found: format!("{} {:?}", map.dtype().as_str(), map.dims()),
+            });
         }
     }
-
-    /// [`Self::load`] of a method that is trained by gradients.
-    ///
-    /// # Errors
-    /// As [`Self::load`], and when the method is fitted in closed form.
-    pub fn load_trainable(
-        &self,
-        shapes: &[FeatureShape],
-        tensors: BTreeMap<String, Tensor>,
-        device: &Device,
-    ) -> Result<Box<dyn Trainable>> {
-        match self {
-            Self::FastFlow(config) => Ok(Box::new(FastFlow::from_tensors(
-                config, shapes, tensors, device,
-            )?)),
-        }
-    }
-
-    /// A fresh estimator to be trained by gradients, all randomness from `seed`.
-    ///
-    /// # Errors
-    /// When the configuration is absurd, or the method is fitted in closed form.
-    pub fn init(
-        &self,
-        shapes: &[FeatureShape],
-        seed: u64,
-        device: &Device,
-    ) -> Result<Box<dyn Trainable>> {
-        match self {
-            Self::FastFlow(config) => Ok(Box::new(FastFlow::init(config, shapes, seed, device)?)),
-        }
-    }
+    Ok(())
 }

@@ -64,6 +64,18 @@ pub struct MapStatistics<'a> {
 }
 
 impl Scoring {
+    /// The largest value of a map of distances, as it is.
+    pub fn of_distances() -> Self {
+        Self {
+            image_map: MapKind::Distance,
+            pixel_map: MapKind::Distance,
+            image_score: ImageScore::Max,
+            standardise_scales: false,
+            image_weights: None,
+            smoothing: None,
+        }
+    }
+
     /// The largest smoothing that makes sense, in pixels.
     const MAX_SMOOTHING: f32 = 64.0;
 
@@ -178,6 +190,13 @@ impl Scoring {
         statistics: Option<MapStatistics<'_>>,
         size: (usize, usize),
     ) -> Result<(Tensor, Tensor)> {
+        let (of_image, of_pixels) = self.all_shares(maps.image.len(), statistics);
+        let one_map = self.image_map == self.pixel_map
+            && of_image == of_pixels
+            && self.image_score != ImageScore::Own;
+        if one_map {
+            return self.of_one_map(&combine(&maps.image, &of_image, size)?);
+        }
         Ok((
             self.image_scores(maps, statistics, size)?,
             self.localisation(maps, statistics, size)?,

@@ -111,7 +111,7 @@ impl Metrics {
         match name {
             "image_auroc" => "image AUROC",
             "image_ap" => "image average precision",
-            "image_f1_max" => "image F1, best",
+            "image_f1_max" => "image F1 (best threshold)",
             "recall_at_0_fpr" => "recall without false alarm",
             "recall_at_1_fpr" => "recall at 1 % false alarms",
             "recall_at_5_fpr" => "recall at 5 % false alarms",
@@ -119,7 +119,7 @@ impl Metrics {
             "recall" => "recall at the threshold",
             "pixel_auroc" => "pixel AUROC",
             "pixel_ap" => "pixel average precision",
-            "pixel_f1_max" => "pixel F1, best",
+            "pixel_f1_max" => "pixel F1 (best threshold)",
             "aupro" => "AUPRO",
             other => other,
         }

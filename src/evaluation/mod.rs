@@ -2,7 +2,6 @@
 
 mod figures;
 mod pixels;
-pub mod speed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -133,15 +132,15 @@ pub fn evaluate(
     })
 }
 
-/// What would stop an evaluation of `dataset` after minutes, told at once: for whoever trains first.
+/// What would stop an evaluation of `dataset` after minutes, found at once: for whoever trains first.
 ///
 /// # Errors
-/// A test set without good or without defective images, and what [`Dataset::glance`] sees.
+/// A test set without good or without defective images, and what [`Dataset::quick_check`] finds.
 pub fn ready(dataset: &Dataset) -> Result<()> {
     let defective = dataset.test.iter().filter(|s| s.is_defective()).count();
     let good = dataset.test.len() - defective;
     if good > 0 && defective > 0 {
-        return dataset.glance();
+        return dataset.quick_check();
     }
     Err(Error::Dataset {
         path: dataset.root.clone(),

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::store::{FeatureStore, FeatureWriter};
 use crate::{
     Result,
-    backbones::{Backbone, image_features},
+    backbones::{Backbone, image_features, input_features, input_shapes},
     datasets::Sample,
     imaging::{Preprocessing, View},
 };
@@ -54,10 +54,7 @@ pub fn extract(
     jobs: &[Job],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureStore> {
-    let preprocessing = settings.preprocessing;
-    let shapes = settings
-        .backbone
-        .shapes(preprocessing.height, preprocessing.width)?;
+    let shapes = input_shapes(settings.backbone, settings.preprocessing)?;
     let mut writer =
         FeatureWriter::new(shapes, jobs.len(), settings.memory_limit, settings.folder)?;
     let mut done = 0;
@@ -108,20 +105,23 @@ impl Extraction<'_> {
     }
 
     /// Decoded and preprocessed, still on the CPU.
-    fn inputs(&self, jobs: &[Job]) -> Vec<Result<Tensor>> {
+    fn inputs(&self, jobs: &[Job]) -> Vec<Result<Vec<Tensor>>> {
         let one = |job: &Job| {
             let image = job.view.apply(&job.sample.read()?);
-            self.preprocessing.to_tensor(&image, &Device::Cpu)
+            self.preprocessing.to_tensors(&image, &Device::Cpu)
         };
         jobs.par_iter().map(one).collect()
     }
 
     /// The features of these inputs, image by image on the CPU again.
-    fn batch(&self, inputs: Vec<Result<Tensor>>) -> Result<Vec<Vec<Tensor>>> {
+    fn batch(&self, inputs: Vec<Result<Vec<Tensor>>>) -> Result<Vec<Vec<Tensor>>> {
         let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
-        let maps = self
-            .backbone
-            .features(&Tensor::cat(&inputs, 0)?.to_device(self.device)?)?;
+        let stacked = (0..inputs.first().map_or(0, Vec::len)).map(|size| {
+            let of_size: Vec<&Tensor> = inputs.iter().map(|image| &image[size]).collect();
+            Ok(Tensor::cat(&of_size, 0)?.to_device(self.device)?)
+        });
+        let stacked = stacked.collect::<Result<Vec<_>>>()?;
+        let maps = input_features(self.backbone, &stacked)?;
         let maps = maps.iter().map(|map| Ok(map.to_device(&Device::Cpu)?));
         let maps = maps.collect::<Result<Vec<_>>>()?;
         let image = |image| {

@@ -1,5 +1,5 @@
-//! Backbone x images -> feature maps, extracted once and then served to training, calibration and
-//! evaluation, from memory or from a mapped file.
+//! Backbone x images -> feature maps of a training run: extracted once, then served to the fit, its stopping rule and
+//! the calibration, from memory or from a mapped file. Evaluation and inference extract image by image.
 
 mod extract;
 mod records;

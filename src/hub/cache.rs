@@ -223,10 +223,10 @@ mod tests {
         let cache = RepoCache::new(folder.path(), &RepoId::parse("org/name").unwrap());
         let digest = Digest::parse(&"a".repeat(40)).unwrap();
         let held = cache.lock(&digest, || ()).unwrap();
-        let (send, told) = std::sync::mpsc::channel();
+        let (send, waited) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             let second = scope.spawn(|| cache.lock(&digest, || send.send(()).unwrap()).map(drop));
-            told.recv().unwrap();
+            waited.recv().unwrap();
             assert!(!second.is_finished());
             drop(held);
             second.join().unwrap().unwrap();

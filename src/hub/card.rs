@@ -156,7 +156,7 @@ struct TaskResult {
 struct Metric {
     /// The Hub's word for this kind of metric.
     r#type: &'static str,
-    name: &'static str,
+    name: String,
     exact: String,
 }
 
@@ -166,36 +166,16 @@ struct Row {
     value: String,
 }
 
-/// Key in the artifact, task, the Hub's metric type, and how people call it.
-const METRICS: [(&str, Task, &str, &str); 8] = [
-    ("image_auroc", Task::Image, "roc_auc", "Image AUROC"),
-    (
-        "image_ap",
-        Task::Image,
-        "average_precision",
-        "Image average precision",
-    ),
-    (
-        "image_f1_max",
-        Task::Image,
-        "f1",
-        "Image F1 (best threshold)",
-    ),
-    ("recall", Task::Image, "recall", "Recall at the threshold"),
-    ("pixel_auroc", Task::Pixel, "roc_auc", "Pixel AUROC"),
-    ("aupro", Task::Pixel, "aupro", "AUPRO"),
-    (
-        "pixel_ap",
-        Task::Pixel,
-        "average_precision",
-        "Pixel average precision",
-    ),
-    (
-        "pixel_f1_max",
-        Task::Pixel,
-        "f1",
-        "Pixel F1 (best threshold)",
-    ),
+/// Key in the artifact, task, and the Hub's metric type.
+const METRICS: [(&str, Task, &str); 8] = [
+    ("image_auroc", Task::Image, "roc_auc"),
+    ("image_ap", Task::Image, "average_precision"),
+    ("image_f1_max", Task::Image, "f1"),
+    ("recall", Task::Image, "recall"),
+    ("pixel_auroc", Task::Pixel, "roc_auc"),
+    ("aupro", Task::Pixel, "aupro"),
+    ("pixel_ap", Task::Pixel, "average_precision"),
+    ("pixel_f1_max", Task::Pixel, "f1"),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -208,8 +188,9 @@ fn results(config: &DetectorConfig) -> Vec<TaskResult> {
     let of = |wanted: Task| -> Vec<Metric> {
         let known = METRICS.iter().filter(|(_, task, ..)| *task == wanted);
         known
-            .filter_map(|&(key, _, r#type, name)| {
+            .filter_map(|&(key, _, r#type)| {
                 let exact = config.metrics.get(key)?.to_string();
+                let name = words(Metrics::label(key));
                 Some(Metric {
                     r#type,
                     name,
@@ -239,17 +220,17 @@ fn results(config: &DetectorConfig) -> Vec<TaskResult> {
 
 /// All that was measured, the known metrics first and by their names.
 fn rows(config: &DetectorConfig) -> Vec<Row> {
-    let row = |name: &str, value: &f64| Row {
-        name: name.into(),
+    let row = |key: &str, value: &f64| Row {
+        name: words(Metrics::label(key)),
         value: trimmed(*value),
     };
     let known = METRICS
         .iter()
-        .filter_map(|(key, _, _, name)| Some(row(name, config.metrics.get(*key)?)));
+        .filter_map(|(key, ..)| Some(row(key, config.metrics.get(*key)?)));
     let is_known = |key: &str| METRICS.iter().any(|(known, ..)| *known == key);
     let others = config.metrics.iter().filter(|(key, _)| !is_known(key));
     known
-        .chain(others.map(|(key, value)| row(&words(Metrics::label(key)), value)))
+        .chain(others.map(|(key, value)| row(key, value)))
         .collect()
 }
 

@@ -1,16 +1,13 @@
 //! The two hashes by which the Hub names a file's content: SHA-256 (large files) and git's SHA-1.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, Write},
-    path::Path,
+use std::{fmt, fs::File, path::Path};
+
+use sha1::{Digest as _, Sha1};
+
+use crate::{
+    Error, Result,
+    digest::{hex, read_chunks, sha256_file},
 };
-
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
-
-use crate::{Error, Result};
 
 /// A content hash in lower-case hexadecimal digits: 64 of SHA-256 or 40 of a git blob's SHA-1.
 ///
@@ -32,10 +29,7 @@ impl Digest {
     /// # Errors
     /// When the file cannot be read.
     pub fn sha256(path: &Path) -> Result<Self> {
-        let mut hasher = Sha256::new();
-        let mut read = |path: &Path| io::copy(&mut File::open(path)?, &mut Feed(&mut hasher));
-        read(path).map_err(Error::io(path))?;
-        Ok(Self(hex(&hasher.finalize())))
+        Ok(Self(sha256_file(path)?))
     }
 
     /// The SHA-1 that git gives a file of this content.
@@ -45,12 +39,12 @@ impl Digest {
     pub fn git_blob(path: &Path) -> Result<Self> {
         let mut hasher = Sha1::new();
         let mut read = |path: &Path| {
-            let mut file = File::open(path)?;
+            let file = File::open(path)?;
             hasher.update(format!("blob {}\0", file.metadata()?.len()));
-            io::copy(&mut file, &mut Feed(&mut hasher))
+            read_chunks(file, |bytes| hasher.update(bytes))
         };
         read(path).map_err(Error::io(path))?;
-        Ok(Self(hex(&hasher.finalize())))
+        Ok(Self(hex(hasher.finalize())))
     }
 
     /// Whether the file has this content.
@@ -81,28 +75,6 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Writes into a hasher.
-struct Feed<'a, H>(&'a mut H);
-
-impl<H: sha2::digest::Update> Write for Feed<'_, H> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -80,13 +80,13 @@ impl Failure {
             HFError::EntryNotFound { .. } => return Self::Missing(Missing::File),
             HFError::Request { source, .. } => return Self::from_http(source),
             HFError::Xet { operation, source } => {
-                let reason = format!("{operation}: {}", told(source.as_ref()));
+                let reason = format!("{operation}: {}", with_causes(source.as_ref()));
                 return Self::Busy {
                     after: None,
                     reason,
                 };
             }
-            other => return Self::Refused(told(&other)),
+            other => return Self::Refused(with_causes(&other)),
         };
         let answer = Answer {
             status: context.status.as_u16(),
@@ -107,14 +107,14 @@ impl Failure {
         let server = url.unwrap_or_else(|| "the server".into());
         let error = error.without_url();
         if error.is_builder() || error.is_redirect() {
-            return Self::Refused(told(&error));
+            return Self::Refused(with_causes(&error));
         }
         let reason = if error.is_timeout() {
             format!("{server} does not answer in time")
         } else if error.is_connect() {
             format!("cannot connect to {server} ({})", innermost(&error))
         } else {
-            format!("{server}: {}", told(&error))
+            format!("{server}: {}", with_causes(&error))
         };
         Self::Busy {
             after: None,
@@ -182,7 +182,7 @@ impl Answer<'_> {
 }
 
 /// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

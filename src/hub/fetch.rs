@@ -12,18 +12,17 @@ use super::{
     download::{Fetched, Wanted},
     environment::HubOptions,
     failure::{Failure, Missing},
-    names::{DetectorName, RepoId, nearest},
+    names::{BACKBONE_FILE, DetectorName, RepoId},
     progress::Progress,
 };
-use crate::{Error, Result, detector::BackboneRecord};
+use crate::{Error, Result, detector::BackboneRecord, spelling::nearest};
 
 /// The settings of a detector and its weights; without both it is none.
 pub(super) const NEEDED: [&str; 2] = ["config.json", "model.safetensors"];
 pub(super) const CARD: &str = "README.md";
 
-/// timm's organisation on the Hub, and the file that its repositories hold weights in.
+/// timm's organisation on the Hub.
 pub(super) const BACKBONE_OWNER: &str = "timm";
-pub(super) const BACKBONE_FILE: &str = "model.safetensors";
 
 /// The Hugging Face Hub with its cache.
 ///
@@ -38,7 +37,7 @@ impl Hub {
     /// # Errors
     /// When the HTTP library cannot start (no certificates, say).
     pub fn new(options: HubOptions) -> Result<Self> {
-        let client = apart(|| Client::new(options))?;
+        let client = on_own_thread(|| Client::new(options))?;
         Ok(Self { client })
     }
 
@@ -63,7 +62,7 @@ impl Hub {
     pub fn fetch_detector(&self, name: &str, progress: Progress) -> Result<PathBuf> {
         match DetectorName::parse(name, self.client.options.namespace())? {
             DetectorName::Folder(folder) => checked_folder(folder),
-            DetectorName::Repo { repo, revision } => apart(|| {
+            DetectorName::Repo { repo, revision } => on_own_thread(|| {
                 let revision = revision.as_deref().unwrap_or("main");
                 self.fetch_repo(name, &repo, revision, progress)
             }),
@@ -100,7 +99,7 @@ impl Hub {
             file: BACKBONE_FILE,
             sha256: sha256.as_ref(),
         };
-        let found = apart(|| self.client.fetch(wanted, progress))?;
+        let found = on_own_thread(|| self.client.fetch(wanted, progress))?;
         let sha256 = match sha256 {
             Some(pin) => pin,
             None if found.digest.is_sha256() => found.digest,
@@ -200,7 +199,7 @@ impl Hub {
 
 /// Runs blocking HTTP on a thread of its own: the library refuses to work inside an asynchronous
 /// runtime, and users may well call us from one.
-pub(super) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let running = scope.spawn(work);
         running

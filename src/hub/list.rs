@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::{
     cache::{RepoCache, cached_repos},
     failure::{Failure, Outcome},
-    fetch::{BACKBONE_FILE, BACKBONE_OWNER, Hub, NEEDED, apart},
-    names::RepoId,
+    fetch::{BACKBONE_OWNER, Hub, NEEDED, on_own_thread},
+    names::{BACKBONE_FILE, RepoId},
     progress::{Event, Progress},
 };
 use crate::Result;
@@ -65,7 +65,7 @@ impl Hub {
     pub fn list(&self, progress: Progress) -> Result<Vec<Listed>> {
         let mut found: BTreeMap<RepoId, Listed> = self.cached();
         if !self.client.options.offline {
-            match apart(|| self.on_the_hub(progress)) {
+            match on_own_thread(|| self.on_the_hub(progress)) {
                 Ok(listed) => {
                     found
                         .values_mut()

@@ -7,11 +7,10 @@ mod method;
 pub mod names;
 mod pretrained;
 mod progress;
+mod weights;
 
 #[cfg(feature = "hub")]
 mod cache;
-#[cfg(feature = "hub")]
-mod carry;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
@@ -27,6 +26,8 @@ mod fetch;
 #[cfg(feature = "hub")]
 mod list;
 #[cfg(feature = "hub")]
+mod offline;
+#[cfg(feature = "hub")]
 mod publish;
 #[cfg(feature = "hub")]
 mod stage;
@@ -38,8 +39,9 @@ mod upload;
 pub use self::{
     card::{CardFacts, DatasetFacts, render as render_card},
     names::{DetectorName, RepoId},
-    pretrained::{find_backbone, from_pretrained},
+    pretrained::from_pretrained,
     progress::{Event, Progress},
+    weights::{BACKBONES_VARIABLE, find_backbone, locate_weights},
 };
 #[cfg(feature = "hub")]
 pub use self::{
@@ -47,6 +49,6 @@ pub use self::{
     environment::{HubOptions, Token},
     fetch::Hub,
     list::Listed,
-    publish::Published,
     stage::{PublishOptions, Staged, StagedFile},
+    upload::Published,
 };

@@ -14,6 +14,9 @@ pub const DEFAULT_NAMESPACE: &str = "candle-fastflow";
 /// The backbone of a short name without one. ResNet-18 is the one that any machine can run.
 pub const DEFAULT_BACKBONE: &str = "resnet18";
 
+/// The file with a backbone's weights, in timm's repositories and in folders.
+pub(super) const BACKBONE_FILE: &str = "model.safetensors";
+
 /// Repositories of detectors are called `fastflow-<backbone>-<category>`.
 const PREFIX: &str = "fastflow-";
 
@@ -166,19 +169,6 @@ pub fn checked_revision(revision: &str) -> Result<String> {
     )))
 }
 
-/// Up to three of `known` that are spelt most like `asked`, nearest first.
-pub fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let asked = asked.to_lowercase();
-    let mut close: Vec<(f64, &str)> = known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&asked, &name.to_lowercase()), name))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .collect();
-    close.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    close.dedup_by_key(|(_, name)| *name);
-    close.into_iter().take(3).map(|(_, name)| name).collect()
-}
-
 fn expanded(backbone: &str) -> &str {
     let found = SHORT_BACKBONES.iter().find(|(short, _)| *short == backbone);
     found.map_or(backbone, |(_, arch)| arch)
@@ -312,13 +302,5 @@ mod tests {
             };
             assert_eq!(repo.short_name("zoo"), name);
         }
-    }
-
-    #[test]
-    fn the_nearest_names_come_first() {
-        let known = ["bottle", "cable", "capsule", "carpet", "bottle@cait"];
-        assert_eq!(nearest("botle", known)[0], "bottle");
-        assert_eq!(nearest("Carpte", known)[0], "carpet");
-        assert!(nearest("zzz", known).is_empty());
     }
 }

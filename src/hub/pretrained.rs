@@ -1,22 +1,16 @@
 //! `Detector::from_pretrained`: from a name to a detector that works.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-#[cfg(feature = "hub")]
-use super::fetch::Hub;
-use super::names::DetectorName;
-use super::progress::Progress;
-use crate::{
-    Advice, Error, Result, backbones,
-    detector::{BackboneRecord, Detector, LoadOptions, hash_file, locate, read_config},
+use super::{
+    names::{self, DetectorName},
+    progress::Progress,
+    weights::{Hub, Places},
 };
-
-/// Stands in for the Hub where the crate is built without it.
-#[cfg(not(feature = "hub"))]
-pub(super) struct Hub;
-
-/// Where `pull --to` puts backbone weights, beside the detector's own files.
-pub(super) const BACKBONES: &str = "backbones";
+use crate::{
+    Advice, Error, Result,
+    detector::{Detector, DetectorConfig, LoadOptions, read_config, warn_of_other_weights},
+};
 
 impl Detector {
     /// Loads a detector by its name: `bottle`, `bottle@cait`, `org/repo`, `org/repo@revision` or a
@@ -38,10 +32,9 @@ impl Detector {
 /// As there.
 pub fn from_pretrained(name: &str, options: &LoadOptions, progress: Progress) -> Result<Detector> {
     // A folder with all it needs asks nothing of the environment.
-    if let DetectorName::Folder(folder) =
-        DetectorName::parse(name, super::names::DEFAULT_NAMESPACE)?
-    {
-        return load_with(None, &folder, options, progress);
+    if let DetectorName::Folder(folder) = DetectorName::parse(name, names::DEFAULT_NAMESPACE)? {
+        let config = read_config(&folder)?;
+        return load_with(None, &folder, config, options, progress);
     }
     from_hub(name, options, progress)
 }
@@ -50,7 +43,8 @@ pub fn from_pretrained(name: &str, options: &LoadOptions, progress: Progress) ->
 fn from_hub(name: &str, options: &LoadOptions, progress: Progress) -> Result<Detector> {
     let hub = Hub::from_environment()?;
     let folder = hub.fetch_detector(name, progress)?;
-    load_with(Some(&hub), &folder, options, progress)
+    let config = read_config(&folder)?;
+    load_with(Some(&hub), &folder, config, options, progress)
 }
 
 #[cfg(not(feature = "hub"))]
@@ -62,40 +56,34 @@ fn from_hub(name: &str, _options: &LoadOptions, _progress: Progress) -> Result<D
     })
 }
 
-/// Loads the detector in `folder`, fetching what its backbone lacks.
+/// Loads the detector in `folder`, whose config is at hand, fetching what its backbone lacks.
 pub(super) fn load_with(
     hub: Option<&Hub>,
     folder: &Path,
+    config: DetectorConfig,
     options: &LoadOptions,
     progress: Progress,
 ) -> Result<Detector> {
-    let record = read_config(folder)?.backbone;
-    let mut used = record.clone();
-    let mut options = options.clone();
-    if options.backbone_weights.is_none() && backbones::needs_weights(&record.id) {
-        let beside = folder
-            .join(BACKBONES)
-            .join(&record.id)
-            .join("model.safetensors");
-        let here = locate(&record.id).or_else(|| beside.is_file().then_some(beside));
-        options.backbone_weights = match here {
-            Some(path) => Some(path),
-            None => {
-                let (path, found) = download(hub, record.clone(), progress).map_err(or_a_file)?;
-                used = found;
-                Some(path)
-            }
-        };
+    let recorded = config.backbone.clone();
+    let places = Places {
+        given: options.backbone_weights.as_deref(),
+        detector: Some(folder),
+        hub,
+    };
+    let Some(found) = places.find(&recorded, progress).map_err(or_a_file)? else {
+        return Detector::load_config(folder, config, options);
+    };
+    if let Some(sha256) = &found.record.sha256 {
+        warn_of_other_weights(&recorded, &found.path, sha256);
     }
-    let mut detector = Detector::load(folder, &options)?;
-    if record.sha256.is_none()
-        && let Some(path) = &options.backbone_weights
-    {
+    let options = LoadOptions {
+        backbone_weights: Some(found.path),
+        ..options.clone()
+    };
+    let mut detector = Detector::load_config(folder, config, &options)?;
+    if recorded.sha256.is_none() {
         // The first use of weights that nobody has recorded: from now on the detector knows them.
-        if used.sha256.is_none() {
-            used.sha256 = Some(hash_file(path)?);
-        }
-        detector.config_mut().backbone = used;
+        detector.set_backbone_record(found.record)?;
     }
     Ok(detector)
 }
@@ -106,54 +94,4 @@ fn or_a_file(error: Error) -> Error {
         error @ Error::Hub { .. } => error.advise(Advice::BackboneWeights),
         other => other,
     }
-}
-
-/// Weights of a backbone for training: a given file, those of this machine, or the Hub's; and the
-/// record for the detector. None where the backbone needs no weights.
-///
-/// # Errors
-/// For an unknown id, and when the weights cannot be had.
-pub fn find_backbone(
-    id: &str,
-    weights: Option<&Path>,
-    progress: Progress,
-) -> Result<(Option<PathBuf>, BackboneRecord)> {
-    let id = backbones::resolve_id(id)?;
-    let mut record = BackboneRecord::embedded(&id);
-    if !backbones::needs_weights(&id) {
-        return Ok((None, record));
-    }
-    if let Some(path) = weights.map(Path::to_path_buf).or_else(|| locate(&id)) {
-        record.sha256 = Some(hash_file(&path)?);
-        return Ok((Some(path), record));
-    }
-    let (path, record) = download(None, record, progress)?;
-    Ok((Some(path), record))
-}
-
-/// The weights from the Hub (`hub`, or that of the environment), and the record with their pin.
-#[cfg(feature = "hub")]
-fn download(
-    hub: Option<&Hub>,
-    record: BackboneRecord,
-    progress: Progress,
-) -> Result<(PathBuf, BackboneRecord)> {
-    match hub {
-        Some(hub) => hub.fetch_backbone(&record, progress),
-        None => Hub::from_environment()?.fetch_backbone(&record, progress),
-    }
-}
-
-#[cfg(not(feature = "hub"))]
-fn download(
-    _hub: Option<&Hub>,
-    record: BackboneRecord,
-    _progress: Progress,
-) -> Result<(PathBuf, BackboneRecord)> {
-    Err(Error::Unknown {
-        kind: "file with the weights of",
-        name: record.id,
-        hint: "this program was built without the Hub".into(),
-    }
-    .advise(Advice::BackboneWeights))
 }

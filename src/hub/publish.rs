@@ -2,35 +2,14 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::{
-    fetch::{Hub, apart},
+    fetch::{Hub, on_own_thread},
     names::checked_revision,
     progress::Progress,
     stage::{PublishOptions, Staged},
-    upload::Upload,
+    upload::{Published, Upload},
 };
 use crate::{Error, Result};
-
-/// Where a published detector is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Published {
-    /// Repository, `owner/name`.
-    pub repo: String,
-    /// The commit that holds the detector.
-    pub commit: String,
-    /// The page to look at.
-    pub url: String,
-    /// The pull request, if one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pull_request: Option<String>,
-    /// The tag, if one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-    /// The Hub had the same files already; no commit was made.
-    pub unchanged: bool,
-}
 
 impl Hub {
     /// Checks, stages and uploads the detector in `folder`: see [`Hub::stage`] and [`Hub::upload`].
@@ -73,7 +52,7 @@ impl Hub {
             });
         }
         let work = || Upload::new(&self.client, staged, options, progress)?.run();
-        apart(work).map_err(|failure| self.client.at(&place, failure))
+        on_own_thread(work).map_err(|failure| self.client.at(&place, failure))
     }
 }
 

@@ -13,14 +13,15 @@ use super::{
     card::{CardFacts, DatasetFacts, render},
     digest::Digest,
     failure::{Failure, Missing},
-    fetch::{CARD, Hub, NEEDED, apart},
+    fetch::{CARD, Hub, NEEDED, on_own_thread},
     names::RepoId,
     pretrained::load_with,
     progress::{Event, Progress},
 };
 use crate::{
     Error, Result,
-    detector::{CONFIG_FILE, DetectorConfig, LoadOptions, MODEL_FILE, read_config, read_tensors},
+    detector::{CONFIG_FILE, DetectorConfig, LoadOptions, MODEL_FILE, read_config},
+    tensors,
 };
 
 /// How a detector is published.
@@ -102,7 +103,7 @@ impl Hub {
             });
         }
         check_finite(&folder.join(MODEL_FILE))?;
-        load_with(Some(self), folder, &options.load, progress)?.verify()?;
+        load_with(Some(self), folder, config.clone(), &options.load, progress)?.verify()?;
         let repo = match &options.repo {
             Some(repo) => repo.clone(),
             None => {
@@ -149,7 +150,7 @@ impl Hub {
             progress(Event::Unnamed { namespace: default });
             return Ok(default.into());
         }
-        let asked = apart(|| {
+        let asked = on_own_thread(|| {
             let api = self.client.api()?;
             self.client.call(progress, || api.whoami().send())
         });
@@ -172,7 +173,7 @@ fn described(folder: &Path, name: &str) -> Result<StagedFile> {
 }
 
 fn check_finite(path: &Path) -> Result<()> {
-    let (tensors, _) = read_tensors(path)?;
+    let (tensors, _) = tensors::read(path)?;
     for (name, tensor) in tensors {
         if !tensor.dtype().is_float() {
             continue;

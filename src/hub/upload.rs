@@ -8,16 +8,36 @@ use hf_hub::{
     repository::{CommitOperation, RepoTreeEntry, RepoTypeModel},
 };
 
+use serde::Serialize;
+
 use super::{
     client::Client,
     digest::Digest,
     download::Wanted,
     failure::{Failure, Missing, Outcome},
     progress::{Event, Progress},
-    publish::Published,
     stage::{PublishOptions, Staged},
 };
 use crate::Error;
+
+/// Where a published detector is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// Repository, `owner/name`.
+    pub repo: String,
+    /// The commit that holds the detector.
+    pub commit: String,
+    /// The page to look at.
+    pub url: String,
+    /// The pull request, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<String>,
+    /// The tag, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The Hub had the same files already; no commit was made.
+    pub unchanged: bool,
+}
 
 /// A commit on the Hub.
 struct Commit {

@@ -39,7 +39,14 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B, of values in 0..1.
     pub std: [f32; 3],
+    /// Height and width of further inputs that the image is given to the backbone as; the feature maps of each follow
+    /// those of the one before.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub pyramid: Vec<(usize, usize)>,
 }
+
+/// The most further inputs.
+const MAX_PYRAMID: usize = 8;
 
 impl Preprocessing {
     /// ImageNet normalisation, the whole image squeezed to `size` x `size`, bilinear with antialias.
@@ -51,6 +58,7 @@ impl Preprocessing {
             crop: 1.0,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            pyramid: Vec::new(),
         }
     }
 
@@ -67,10 +75,20 @@ impl Preprocessing {
                 reason: format!("preprocessing.{field} must be {must}, found {found}"),
             })
         };
-        for (field, side) in [("height", self.height), ("width", self.width)] {
+        let further = self
+            .pyramid
+            .iter()
+            .flat_map(|&(h, w)| [("pyramid", h), ("pyramid", w)]);
+        for (field, side) in [("height", self.height), ("width", self.width)]
+            .into_iter()
+            .chain(further)
+        {
             if !SIDES.contains(&side) {
                 return fault(field, "8 to 4096 pixels", side.to_string());
             }
+        }
+        if self.pyramid.len() > MAX_PYRAMID {
+            return fault("pyramid", "at most 8 sizes", self.pyramid.len().to_string());
         }
         if !(0.1..=1.0).contains(&self.crop) {
             return fault("crop", "a share of 0.1 to 1", self.crop.to_string());
@@ -90,6 +108,30 @@ impl Preprocessing {
             );
         }
         Ok(())
+    }
+
+    /// Every input on its own, the first one first.
+    pub fn inputs(&self) -> Vec<Self> {
+        let sizes = std::iter::once((self.height, self.width)).chain(self.pyramid.clone());
+        let input = |(height, width)| Self {
+            height,
+            width,
+            pyramid: Vec::new(),
+            ..self.clone()
+        };
+        sizes.map(input).collect()
+    }
+
+    /// One image as a tensor `[1, 3, h, w]` an input.
+    ///
+    /// # Errors
+    /// As [`Preprocessing::to_tensor`].
+    pub fn to_tensors(&self, image: &RgbImage, device: &Device) -> Result<Vec<Tensor>> {
+        if self.pyramid.is_empty() {
+            return Ok(vec![self.to_tensor(image, device)?]);
+        }
+        let inputs = self.inputs().into_iter();
+        inputs.map(|input| input.to_tensor(image, device)).collect()
     }
 
     /// The part of a `width` x `height` image that reaches the backbone, as left, top, width and
@@ -143,7 +185,7 @@ impl Preprocessing {
         Ok(out)
     }
 
-    /// One image as a tensor `[1, 3, height, width]`.
+    /// One image as the first input, a tensor `[1, 3, height, width]`.
     ///
     /// # Errors
     /// As [`Preprocessing::apply`], or when the device refuses.

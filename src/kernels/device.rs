@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
+pub use super::tf32::set_tf32;
 use crate::{Advice, Error, Result};
 
 /// `auto`, `cpu` or `cuda:N`.
@@ -54,14 +55,6 @@ impl DeviceChoice {
     }
 }
 
-/// Lets products of f32 on a GPU go through TF32 tensor cores (10 bits of mantissa) from now on, or not.
-pub fn set_tf32(allowed: bool) {
-    #[cfg(feature = "cuda")]
-    gpu::set_tf32(allowed);
-    #[cfg(not(feature = "cuda"))]
-    let _ = allowed;
-}
-
 /// Bytes that a GPU has free, what is kept for the next tensors included; none for the CPU. Waits for the GPU.
 ///
 /// # Errors
@@ -86,31 +79,15 @@ fn gpu(number: usize) -> Result<Device> {
 
 #[cfg(feature = "cuda")]
 use gpu::open as gpu;
-#[cfg(feature = "cudnn")]
-pub(crate) use gpu::tf32;
 
 #[cfg(feature = "cuda")]
 mod gpu {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use candle_core::cuda_backend::cudarc::driver::{
         CudaContext, DriverError, result::device::get_mem_pool, sys,
     };
     use candle_core::{CudaDevice, Device};
 
     use crate::{Advice, Error, Result};
-
-    static TF32: AtomicBool = AtomicBool::new(false);
-
-    pub(super) fn set_tf32(allowed: bool) {
-        TF32.store(allowed, Ordering::Relaxed);
-        candle_core::cuda::set_gemm_reduced_precision_f32(allowed);
-    }
-
-    #[cfg(feature = "cudnn")]
-    pub(crate) fn tf32() -> bool {
-        TF32.load(Ordering::Relaxed)
-    }
 
     /// 10 * major + minor of the oldest GPU that candle's kernels in this build run on.
     const OLDEST: &str = env!("FASTFLOW_COMPUTE_CAPABILITY");

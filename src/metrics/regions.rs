@@ -1,4 +1,5 @@
-//! Connected regions of a mask.
+//! Connected regions of a mask. Our own: imageproc 0.27 labels them too, but its union-find asserts in builds with debug
+//! assertions on masks with more provisional labels than it made room for.
 
 /// Pixel indices of each 8-connected region of a mask that is `width` pixels wide, row by row. Regions
 /// come in the order of their first pixels; memory grows with the number of marked pixels.

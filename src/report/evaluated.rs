@@ -167,14 +167,15 @@ fn metrics(evaluation: &Evaluation) -> Vec<(String, String)> {
 impl Table {
     /// Each class of defects against all good images.
     pub fn of_classes(classes: &[ClassResult]) -> Self {
+        let image_auroc = format!("{} (95 %)", Metrics::label("image_auroc"));
         let header = [
             "class",
             "images",
             "called defective",
-            "image AUROC (95 %)",
+            &image_auroc,
             "recall at 5 % f. a.",
-            "pixel AUROC",
-            "AUPRO",
+            Metrics::label("pixel_auroc"),
+            Metrics::label("aupro"),
         ];
         let row = |class: &ClassResult| {
             let metrics = class.metrics.as_ref();

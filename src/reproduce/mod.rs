@@ -11,10 +11,9 @@ mod line;
 mod plan;
 mod published;
 mod render;
+mod resources;
 mod result;
 mod run;
-mod settings;
-mod stock;
 mod table;
 mod tables;
 
@@ -24,6 +23,5 @@ pub use plan::Plan;
 pub use render::write_tables;
 pub use result::{CellResult, Scored};
 pub use run::{Progress, Runner, Summary};
-pub use settings::{Settings, StopOn};
 pub use table::{Entry, Table, Tables};
 pub use tables::tables;

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::settings::{Settings, only_scoring};
-use crate::{Advice, Error, Result, backbones, datasets};
+use crate::{Advice, Error, Result, backbones, datasets, training::Settings};
 
 /// The variant that the plan's own settings make.
 pub(super) const BASE: &str = "base";
@@ -160,7 +159,7 @@ impl Plan {
             for category in &categories {
                 let settings = self.settings(variant, category)?;
                 for backbone in &variant.backbones {
-                    settings.train_config(backbone, 0).map_err(|error| {
+                    settings.resolve(backbone, 0).map_err(|error| {
                         let place = self.place(variant, category);
                         let at = format!("{place}, backbone {backbone}");
                         error.reworded(|text| Error::Invalid(format!("{at}: {text}")))
@@ -250,7 +249,7 @@ impl Variant {
         Ok(Self {
             name: name.into(),
             changes: own.keys().cloned().collect(),
-            scoring_only: only_scoring(own.keys().map(String::as_str)),
+            scoring_only: Settings::only_scoring(own.keys().map(String::as_str)),
             backbones: only,
             table: settings.clone(),
             own,

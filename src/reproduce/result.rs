@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::Settings;
 use crate::{
     Error, Result,
     detector::{BackboneRecord, CONFIG_FILE},
     estimators::EstimatorConfig,
-    evaluation::speed::Speed,
     files,
+    speed::Speed,
+    training::Settings,
 };
 
 /// 2: `rotation` in degrees. 3: any estimator.

@@ -8,18 +8,19 @@ use candle_core::Device;
 use super::{
     cells::{Cell, Share},
     plan::Plan,
+    resources::Resources,
     result::{CellResult, Inputs, Scored},
-    settings::Settings,
-    stock::Stock,
 };
 use crate::{
     Error, Result, backbones,
     datasets::Dataset,
     detector::{CONFIG_FILE, DatasetRecord, Detector, DetectorConfig, LoadOptions, read_config},
-    evaluation::{self, speed::Speed},
-    files,
+    evaluation, files,
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
-    training::{self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Trained, Trainer},
+    speed::Speed,
+    training::{
+        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Trained, Trainer,
+    },
 };
 
 /// Rounds behind each median of the speed.
@@ -46,7 +47,7 @@ pub struct Runner<'a> {
     plan: &'a Plan,
     out: &'a Path,
     device: Device,
-    stock: Stock<'a>,
+    resources: Resources<'a>,
 }
 
 /// How a run ended.
@@ -72,7 +73,7 @@ impl<'a> Runner<'a> {
             plan,
             out,
             device,
-            stock: Stock::new(&plan.data, downloads),
+            resources: Resources::new(&plan.data, downloads),
         }
     }
 
@@ -106,7 +107,7 @@ impl<'a> Runner<'a> {
         Ok(summary)
     }
 
-    /// The cells whose images and weights are there and look sound. The others have failed, told by category.
+    /// The cells whose images and weights are there and look sound. The others have failed, listed by category.
     fn sound(
         &mut self,
         cells: Vec<Cell>,
@@ -115,7 +116,7 @@ impl<'a> Runner<'a> {
     ) -> Result<Vec<Cell>> {
         let mut sound = Vec::with_capacity(cells.len());
         for cell in cells {
-            match self.stock.look(&cell) {
+            match self.resources.check(&cell) {
                 Ok(()) => sound.push(cell),
                 Err(error) => summary.failed.push((cell, error)),
             }
@@ -141,7 +142,7 @@ impl<'a> Runner<'a> {
         let used = |category: &&String| cells.iter().any(|cell| cell.category == **category);
         let categories = self.plan.categories.iter().filter(used);
         let fault =
-            |category: &String| Some((category.clone(), self.stock.dataset(category).err()?));
+            |category: &String| Some((category.clone(), self.resources.dataset(category).err()?));
         categories.filter_map(fault).collect()
     }
 
@@ -180,8 +181,9 @@ impl<'a> Runner<'a> {
 
     fn inputs(&mut self, cell: &Cell) -> Result<Inputs> {
         let settings = settings(self.plan, cell, &cell.variant)?;
-        let data_hash = self.stock.hash(&cell.category)?;
-        let record = self.stock.weights(&cell.backbone)?.1.clone();
+        let data_hash = self.resources.hash(&cell.category)?;
+        let mut record = self.resources.weights(&cell.backbone)?.1.clone();
+        record.taps = settings.backbone_taps(&cell.backbone)?;
         Ok(Inputs {
             dataset: self.plan.dataset.clone(),
             category: cell.category.clone(),
@@ -203,11 +205,17 @@ impl<'a> Runner<'a> {
     ) -> Result<(CellResult, Detector)> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
-        let mut config = inputs.settings.train_config(&cell.backbone, cell.seed)?;
+        let mut settings = inputs.settings.clone();
+        if settings.follows_photos() {
+            settings.aspect = Some(self.resources.dataset(&cell.category)?.aspect()?);
+        }
+        let mut config = settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
-        let (path, record) = self.stock.weights(&cell.backbone)?.clone();
-        let backbone = backbones::load(&cell.backbone, path.as_deref(), &self.device)?;
-        let mut dataset = self.stock.dataset(&cell.category)?.clone();
+        let path = self.resources.weights(&cell.backbone)?.0.clone();
+        let record = inputs.backbone.clone();
+        let taps = record.taps.as_ref();
+        let backbone = backbones::load_with(&cell.backbone, taps, path.as_deref(), &self.device)?;
+        let mut dataset = self.resources.dataset(&cell.category)?.clone();
         dataset.name.clone_from(&inputs.name);
         let resume = resumable(&folder, &inputs)?;
         let origin = Origin::Scratch { backbone, record };
@@ -217,7 +225,7 @@ impl<'a> Runner<'a> {
             history,
         } = trainer.fit(&dataset, origin, &folder, resume, progress)?;
         let own = measure(&detector, &dataset, &inputs.settings, progress)?;
-        detector.config_mut().metrics.clone_from(&own.metrics);
+        detector.set_metrics(own.metrics.clone());
         detector.save(&folder)?;
         write_card(detector.config(), &folder)?;
         let config = detector.config();
@@ -256,7 +264,7 @@ impl<'a> Runner<'a> {
             }
             if detector.is_none() {
                 let options = LoadOptions {
-                    backbone_weights: self.stock.weights(&cell.backbone)?.0.clone(),
+                    backbone_weights: self.resources.weights(&cell.backbone)?.0.clone(),
                     device: self.device.clone(),
                 };
                 *detector = Some(Detector::load(&cell.detector(self.out), &options)?);
@@ -264,8 +272,8 @@ impl<'a> Runner<'a> {
             let Some(detector) = detector.as_mut() else {
                 continue;
             };
-            detector.set_scoring(settings.train_config(&cell.backbone, cell.seed)?.scoring)?;
-            let dataset = self.stock.dataset(&cell.category)?;
+            detector.set_scoring(settings.resolve(&cell.backbone, cell.seed)?.scoring)?;
+            let dataset = self.resources.dataset(&cell.category)?;
             let scored = measure(detector, dataset, &settings, progress)?;
             result.scores.insert(variant.name.clone(), scored);
             result.write(&cell.result(self.out))?;

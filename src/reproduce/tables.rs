@@ -9,7 +9,7 @@ use super::{
     published::{Ablation, ByCategory, Published, published},
     table::{Entry, Table, Tables},
 };
-use crate::{Result, datasets, datasets::cifar10, evaluation::speed::median};
+use crate::{Result, datasets, datasets::cifar10, evaluation::Metrics, speed::median};
 
 /// The tables of `plan` from the results below `out`; what was not run is empty.
 ///
@@ -195,8 +195,8 @@ impl Maker<'_> {
                 "images/s",
                 "additional ms",
                 "additional M",
-                "image AUROC",
-                "pixel AUROC",
+                Metrics::label("image_auroc"),
+                Metrics::label("pixel_auroc"),
             ]),
             decimals: vec![0, 0, 2, 1, if mvtec { 1 } else { 3 }, 1, 1],
             rows,
@@ -327,7 +327,7 @@ impl Maker<'_> {
         Table {
             number: Some(4),
             title: "CIFAR-10: image AUROC, mean of the ten classes".into(),
-            columns: heads(&["method", "image AUROC"]),
+            columns: heads(&["method", Metrics::label("image_auroc")]),
             decimals: vec![0, 1],
             rows,
         }
@@ -416,9 +416,9 @@ impl Maker<'_> {
                 "backbone",
                 "variant",
                 "additional M",
-                "image AUROC",
-                "pixel AUROC",
-                "AUPRO",
+                Metrics::label("image_auroc"),
+                Metrics::label("pixel_auroc"),
+                Metrics::label("aupro"),
             ]),
             decimals: vec![0, 0, 3, 1, 1, 1],
             rows,

@@ -7,11 +7,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{EpochRecord, stop::Best};
-use crate::{
-    Error, Result,
-    detector::{read_tensors, write_tensors},
-    estimators::Estimator,
-};
+use crate::{Error, Result, estimators::Estimator, tensors};
 
 const METADATA_KEY: &str = "fastflow.training";
 const MODEL_PREFIX: &str = "model.";
@@ -58,7 +54,7 @@ pub(super) fn save(
     }
     let text =
         serde_json::to_string(position).map_err(|e| Error::Training(format!("checkpoint: {e}")))?;
-    write_tensors(
+    tensors::write(
         path,
         &tensors,
         Some(HashMap::from([(METADATA_KEY.to_string(), text)])),
@@ -81,7 +77,7 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
         path: path.to_path_buf(),
         reason,
     };
-    let (tensors, metadata) = read_tensors(path)?;
+    let (tensors, metadata) = tensors::read(path)?;
     let text = metadata
         .get(METADATA_KEY)
         .ok_or_else(|| fail("a safetensors file, but not a training checkpoint".into()))?;

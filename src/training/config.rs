@@ -4,28 +4,27 @@ use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::AdamConfig;
 use crate::{
     Error, Result,
     detector::{AugmentationRecord, DatasetRecord, Schedule},
     estimators::{
-        EstimatorConfig, ImageScore, MapKind, Scoring,
+        EstimatorConfig, Scoring,
         flow::{Activations, Preset},
     },
     imaging::Preprocessing,
 };
 
-/// Settings of a run. Those that change the result make up its fingerprint: a checkpoint of other
+/// Settings of a run, as [`super::Settings`] resolves them. Those that change the result make up its fingerprint: a checkpoint of other
 /// settings is refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// Where the defaults came from.
     pub preset: Preset,
-    /// The method and its settings; the preset's flow for the backbone where none.
-    pub estimator: Option<EstimatorConfig>,
-    /// The network's input; the backbone's default where none.
-    pub preprocessing: Option<Preprocessing>,
-    /// From latents to scores.
+    /// The method and its settings.
+    pub estimator: EstimatorConfig,
+    /// The network's input.
+    pub preprocessing: Preprocessing,
+    /// From the estimator's maps to scores.
     pub scoring: Scoring,
     /// Passes over the training images.
     pub epochs: usize,
@@ -78,78 +77,10 @@ impl Stop {
 }
 
 impl TrainConfig {
-    /// Epochs unless said otherwise: far fewer than the paper's 500, where image AUROC tends to peak.
-    pub const DEFAULT_EPOCHS: usize = 40;
-    /// Step size for adapting a trained flow: a fresh Adam's first steps are of full size whatever the
-    /// gradient is, and at the paper's 1e-3 they undo what the parent had learnt (docs/accuracy.md).
-    pub const FINE_TUNING_RATE: f64 = 1e-4;
     /// Bytes of features kept in memory unless said otherwise.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
-
-    /// The preset's settings: the paper's optimiser (section 4.1) or one that whitened features bear, and the
-    /// preset's maps. What else scores depend on is known with the input ([`TrainConfig::preset_scoring`]).
-    pub fn new(preset: Preset) -> Self {
-        let map = match preset {
-            Preset::Paper => MapKind::Prob,
-            Preset::Anomalib | Preset::Whitened => MapKind::Exp,
-        };
-        let adam = AdamConfig::default();
-        let (epochs, batch, learning_rate, schedule) = match preset {
-            Preset::Paper | Preset::Anomalib => {
-                let epochs = Self::DEFAULT_EPOCHS;
-                (epochs, 32, adam.learning_rate, Schedule::Constant)
-            }
-            Preset::Whitened => (16, 4, 4e-3, Schedule::WarmCosine),
-        };
-        Self {
-            preset,
-            estimator: None,
-            preprocessing: None,
-            scoring: Scoring {
-                image_map: map,
-                pixel_map: map,
-                image_score: ImageScore::Max,
-                standardise_scales: false,
-                image_weights: None,
-                smoothing: None,
-            },
-            epochs,
-            batch,
-            learning_rate,
-            schedule,
-            weight_decay: adam.weight_decay,
-            gradient_clip: None,
-            augmentation: None,
-            seed: 0,
-            dataset: None,
-            false_alarm_rate: 0.01,
-            final_fit: false,
-            stop: None,
-            activations: Activations::Keep,
-            memory_limit: Self::DEFAULT_MEMORY_LIMIT,
-            checkpoint_every: Duration::from_secs(120),
-        }
-    }
-
-    /// The preset's scores of photos that a network sees as `input` and makes `scales` feature maps of.
-    ///
-    /// Of [`Preset::Whitened`]: the mean of the highest 0.15 % of the pixels, where of three scales the finest,
-    /// too noisy to say anything about a whole photo, does not count.
-    pub fn preset_scoring(preset: Preset, input: &Preprocessing, scales: usize) -> Scoring {
-        let plain = Self::new(preset).scoring;
-        match preset {
-            Preset::Paper | Preset::Anomalib => plain,
-            Preset::Whitened => {
-                let pixels = (input.height * input.width) as f64;
-                let top = (pixels * 100.0 / f64::from(256 * 256)).round().max(1.0);
-                Scoring {
-                    image_score: ImageScore::TopK(top as usize),
-                    image_weights: (scales == 3).then(|| vec![0.0, 1.0, 1.0]),
-                    ..plain
-                }
-            }
-        }
-    }
+    /// Time between checkpoints unless said otherwise.
+    pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(120);
 
     /// Checks ranges.
     ///
@@ -201,34 +132,5 @@ impl TrainConfig {
             augmentation.views.validate(Path::new("augmentation"))?;
         }
         self.scoring.validate()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Preset, TrainConfig};
-    use crate::{
-        estimators::ImageScore,
-        imaging::{Interpolation, Preprocessing},
-    };
-
-    #[test]
-    fn the_whitened_preset_scores_by_the_size_of_the_input() {
-        let scoring = |side, scales| {
-            let input = Preprocessing {
-                height: side,
-                width: side,
-                interpolation: Interpolation::Bilinear,
-                crop: 1.0,
-                mean: [0.5; 3],
-                std: [0.5; 3],
-            };
-            TrainConfig::preset_scoring(Preset::Whitened, &input, scales)
-        };
-        assert_eq!(scoring(256, 3).image_score, ImageScore::TopK(100));
-        assert_eq!(scoring(384, 3).image_score, ImageScore::TopK(225));
-        assert_eq!(scoring(8, 3).image_score, ImageScore::TopK(1));
-        assert_eq!(scoring(384, 3).image_weights, Some(vec![0.0, 1.0, 1.0]));
-        assert_eq!(scoring(384, 1).image_weights, None);
     }
 }

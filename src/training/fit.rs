@@ -14,7 +14,9 @@ use super::{
 use crate::{
     Result,
     detector::StoppingRecord,
-    estimators::{Estimator, FeatureSource, Trainable},
+    estimators::{
+        ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, GradientMethod, Trainable,
+    },
     features::Records,
 };
 
@@ -71,6 +73,10 @@ impl Fit<'_> {
         checkpoint: Option<Checkpoint>,
         progress: &mut dyn Progress,
     ) -> Result<Fitted> {
+        let method = match self.parts.estimator.fitting() {
+            Fitting::Gradient(method) => method,
+            Fitting::Closed(method) => return self.closed(method, features, progress),
+        };
         let run = Optimisation {
             config: self.config,
             device: self.device,
@@ -84,7 +90,7 @@ impl Fit<'_> {
             defective: &validation.defective,
             input: self.parts.input(),
         });
-        let model = self.initial(features)?;
+        let model = self.initial(method, features)?;
         let optimise::Fitted {
             model,
             history,
@@ -109,12 +115,43 @@ impl Fit<'_> {
         })
     }
 
+    fn closed(
+        &self,
+        method: &dyn ClosedMethod,
+        features: &dyn FeatureSource,
+        progress: &mut dyn Progress,
+    ) -> Result<Fitted> {
+        let parent = self.parts.parent.as_ref();
+        let estimator = method.fit(
+            features,
+            &mut FitWith {
+                seed: self.config.seed,
+                device: self.device,
+                parent: parent.map(|(parent, _)| parent.as_ref()),
+                progress: &mut |done, total| {
+                    progress.fitting(done, total);
+                    !progress.interrupted()
+                },
+            },
+        )?;
+        Ok(Fitted {
+            estimator,
+            history: Vec::new(),
+            best: None,
+            held_out_nll: None,
+        })
+    }
+
     /// The model before the first step: the parent's, or a fresh one that knows the features' statistics.
-    fn initial(&self, features: &dyn FeatureSource) -> Result<Box<dyn Trainable>> {
-        let (config, shapes) = (&self.parts.estimator, features.shapes());
+    fn initial(
+        &self,
+        method: &dyn GradientMethod,
+        features: &dyn FeatureSource,
+    ) -> Result<Box<dyn Trainable>> {
+        let shapes = features.shapes();
         let mut model = match &self.parts.parent {
-            Some((parent, _)) => config.load_trainable(shapes, parent.tensors()?, self.device)?,
-            None => config.init(shapes, self.config.seed, self.device)?,
+            Some((parent, _)) => method.load_trainable(shapes, parent.tensors()?, self.device)?,
+            None => method.init(shapes, self.config.seed, self.device)?,
         };
         model.set_activations(self.config.activations);
         if self.parts.parent.is_none() {

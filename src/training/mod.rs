@@ -1,5 +1,5 @@
-//! Fitting a FastFlow to normal images: maximum likelihood by Adam on cached features (PAPER
-//! section 3), with checkpoints that resume to the same bits, then a threshold from images held out.
+//! Fitting an estimator to normal images, on features that are extracted once: by Adam (the paper's section 3), with
+//! checkpoints that resume to the same bits, or in closed form; then a threshold from images held out.
 
 mod adam;
 mod calibration;
@@ -13,6 +13,7 @@ mod optimise;
 mod order;
 mod photos;
 mod progress;
+mod recipe;
 mod run;
 mod stop;
 mod trainer;
@@ -23,5 +24,6 @@ pub use config::{Stop, TrainConfig};
 pub use device::{DeviceAdam, DeviceFeatures, Progressed, device_step};
 pub use gradients::{Gradients, batch_gradients, mean_nll};
 pub use progress::{EpochRecord, Progress, Silent};
+pub use recipe::{OptimiserDefaults, Settings, StopOn};
 pub use run::{CHECKPOINT_FILE, EVENTS_FILE, RUN_FOLDER};
 pub use trainer::{Origin, Trained, Trainer};

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     Advice, Error, Result,
-    estimators::{FeatureSource, Trainable},
+    estimators::{EstimatorConfig, FeatureSource, Fitting, Trainable},
+    kernels::FeatureShape,
 };
 
 /// On a GPU the loss is read back after so many steps.
@@ -52,6 +53,19 @@ pub(super) struct Fitted {
     pub history: Vec<EpochRecord>,
     /// Which epoch the stopping rule kept.
     pub best: Option<Best>,
+}
+
+/// A model with these tensors, to be trained on.
+fn trainable(
+    config: &EstimatorConfig,
+    shapes: &[FeatureShape],
+    tensors: BTreeMap<String, Tensor>,
+    device: &Device,
+) -> Result<Box<dyn Trainable>> {
+    match config.fitting() {
+        Fitting::Gradient(method) => method.load_trainable(shapes, tensors, device),
+        Fitting::Closed(_) => Err(config.lacks("gradients to train by")),
+    }
 }
 
 /// The checkpoint to go on from; without `resume` an earlier run's files are removed.
@@ -153,7 +167,7 @@ impl Optimisation<'_> {
             None => state.model,
             Some(_) => {
                 let (config, shapes) = (state.model.config(), state.model.shapes());
-                config.load_trainable(shapes, state.best, self.device)?
+                trainable(&config, shapes, state.best, self.device)?
             }
         };
         Ok(Fitted {
@@ -209,7 +223,7 @@ impl Optimisation<'_> {
                 adam,
             }) => {
                 let (config, shapes) = (model.config(), model.shapes());
-                let mut model = config.load_trainable(shapes, tensors, self.device)?;
+                let mut model = trainable(&config, shapes, tensors, self.device)?;
                 model.set_activations(self.config.activations);
                 (model, best, Some((position, adam)))
             }

@@ -27,6 +27,8 @@ pub struct EpochRecord {
 pub trait Progress {
     /// Features of `done` of `total` images are extracted.
     fn features(&mut self, _done: usize, _total: usize) {}
+    /// A fit in closed form is at `done` of `total`.
+    fn fitting(&mut self, _done: usize, _total: usize) {}
     /// Step `step` of `steps` in epoch `epoch` of `epochs` (both from 1) had this loss an image.
     fn step(&mut self, _epoch: usize, _epochs: usize, _step: usize, _steps: usize, _loss: f64) {}
     /// An epoch ended.
@@ -76,7 +78,10 @@ mod tests {
         };
         assert!(diverged(&history(&[0.9, 2.0, 0.3])).is_none());
         assert!(diverged(&history(&[0.9])).is_none() && diverged(&[]).is_none());
-        let told = diverged(&history(&[40.0, 7436.0, 737.0]));
-        assert!(told.is_some_and(|told| told.contains("40.000") && told.contains("737.000")));
+        let message = diverged(&history(&[40.0, 7436.0, 737.0]));
+        assert!(
+            message
+                .is_some_and(|message| message.contains("40.000") && message.contains("737.000"))
+        );
     }
 }

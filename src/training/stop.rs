@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{calibration, config::Stop};
 use crate::{
     Result,
-    datasets::{Sample, spoiled},
+    datasets::{Sample, synthetic_defects},
     estimators::{Estimator, FeatureSource, MapStatistics, Scoring},
     metrics::Ranking,
 };
@@ -36,7 +36,7 @@ pub(super) struct Best {
 
 /// The held-out photos, each as it is and with every kind of synthetic defect.
 pub(super) fn exam(held_out: &[Sample]) -> Vec<Sample> {
-    spoiled(held_out, SEED)
+    synthetic_defects(held_out, SEED)
 }
 
 impl Judge<'_> {

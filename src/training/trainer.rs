@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use candle_core::Device;
-use sha2::{Digest, Sha256};
 
 use super::{
     EpochRecord, Progress, TrainConfig, calibrate,
@@ -16,13 +15,14 @@ use super::{
 };
 use crate::{
     Advice, Error, Result,
-    backbones::Backbone,
+    backbones::{Backbone, input_shapes},
     datasets::{Dataset, Sample},
     detector::{
         BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
         TrainingRecord,
     },
-    estimators::{Estimator, EstimatorConfig, flow::FlowConfig},
+    digest::{Sha256, sha256},
+    estimators::{Estimator, EstimatorConfig},
     features::{Extraction, FeatureStore, Records, extract},
     imaging::Preprocessing,
     kernels::FeatureShape,
@@ -218,21 +218,10 @@ impl Trainer {
                 mut record,
             } => {
                 record.taps = backbone.info().chosen_taps();
-                let preprocessing = self
-                    .config
-                    .preprocessing
-                    .clone()
-                    .unwrap_or_else(|| backbone.info().preprocessing.clone());
-                preprocessing.validate(Path::new("preprocessing"))?;
-                let shapes = backbone.shapes(preprocessing.height, preprocessing.width)?;
-                let estimator = match &self.config.estimator {
-                    Some(config) => config.clone(),
-                    None => EstimatorConfig::FastFlow(FlowConfig::preset(
-                        self.config.preset,
-                        backbone.info().family,
-                        &shapes,
-                    )?),
-                };
+                let preprocessing = self.config.preprocessing.clone();
+                preprocessing.validate(Path::new("size"))?;
+                let shapes = input_shapes(backbone.as_ref(), &preprocessing)?;
+                let estimator = self.config.estimator.clone();
                 estimator.validate(&shapes)?;
                 self.config.scoring.check(&estimator, &shapes)?;
                 Ok(Parts {
@@ -284,7 +273,7 @@ impl Trainer {
         );
         let text =
             serde_json::to_string(&all).map_err(|e| Error::Training(format!("settings: {e}")))?;
-        Ok(hex(&Sha256::digest(text)))
+        Ok(sha256(text))
     }
 
     /// Every photo and view that the run needs, once.
@@ -374,8 +363,7 @@ impl Trainer {
             notes: None,
         };
         let mut detector = Detector::new(config, parts.backbone, estimator, self.device.clone())?;
-        let score = detector.fixture_score()?;
-        detector.config_mut().fixture_score = Some(score);
+        detector.record_fixture_score()?;
         Ok(detector)
     }
 }
@@ -386,18 +374,14 @@ fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
 }
 
 fn tensors_hash(estimator: &dyn Estimator) -> Result<String> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Sha256::default();
     for (name, tensor) in estimator.tensors()? {
         hasher.update(name.as_bytes());
         let values = tensor
             .flatten_all()?
             .to_dtype(candle_core::DType::F32)?
             .to_vec1::<f32>()?;
-        hasher.update(bytemuck::cast_slice(&values));
+        hasher.update(bytemuck::cast_slice::<f32, u8>(&values));
     }
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hasher.finish())
 }

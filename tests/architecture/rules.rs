@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cycles::Source;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{Attribute, Item, ItemUse, UseTree, spanned::Spanned, visit::Visit};
 
@@ -55,7 +56,7 @@ impl House {
             ));
         }
         let mut module = module_path(path);
-        let test_file = module.iter().any(|name| name == "tests");
+        let test_file = is_test_module(&module);
         // main.rs and lib.rs stand above all floors: the program and the crate's root.
         let top = module.first().cloned().unwrap_or_default();
         if !top.is_empty() && !self.floors.contains_key(&top) {
@@ -71,11 +72,31 @@ impl House {
             top,
             module: &mut module,
             in_test: test_file,
+            imports: Vec::new(),
             found,
         };
         walk.visit_file(&syn::parse_file(source).unwrap_or_else(|why| panic!("{path}: {why}")));
         walk.tokens(source.parse().unwrap(), &mut Walk::unsafe_word);
         walk.found
+    }
+
+    /// The full paths in the crate that a file imports outside its tests.
+    pub fn imports(&self, path: &str, source: &str) -> Source {
+        let module = module_path(path);
+        let mut walk = Walk {
+            house: self,
+            path,
+            source,
+            // Floors are looked at elsewhere.
+            top: String::new(),
+            module: &mut module.clone(),
+            in_test: is_test_module(&module),
+            imports: Vec::new(),
+            found: Vec::new(),
+        };
+        walk.visit_file(&syn::parse_file(source).unwrap_or_else(|why| panic!("{path}: {why}")));
+        let imports = walk.imports;
+        Source { module, imports }
     }
 }
 
@@ -106,6 +127,12 @@ fn module_path(path: &str) -> Vec<String> {
         module.pop();
     }
     module
+}
+
+/// `tests`, `x_tests`, or below one.
+fn is_test_module(module: &[String]) -> bool {
+    let is_test = |name: &String| name == "tests" || name.ends_with("_tests");
+    module.iter().any(is_test)
 }
 
 fn flatten(tree: &UseTree, prefix: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
@@ -148,6 +175,7 @@ fn attributes(item: &Item) -> &[Attribute] {
         Item::Struct(item) => &item.attrs,
         Item::Const(item) => &item.attrs,
         Item::Macro(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
         _ => &[],
     }
 }
@@ -160,6 +188,8 @@ struct Walk<'a> {
     top: String,
     module: &'a mut Vec<String>,
     in_test: bool,
+    /// Full paths, tests' aside.
+    imports: Vec<Vec<String>>,
     found: Vec<String>,
 }
 
@@ -187,6 +217,9 @@ impl Walk<'_> {
         while let Some("super") = rest.first().map(String::as_str) {
             at.pop();
             rest = &rest[1..];
+        }
+        if !self.in_test {
+            self.imports.push(at.iter().chain(rest).cloned().collect());
         }
         if let (true, Some(name)) = (at.is_empty(), rest.first()) {
             self.reach(name, line);

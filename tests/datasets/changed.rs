@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use candle_fastflow::datasets::{self, Dataset, Edit, Perturbation, Sample, spoiled};
+use candle_fastflow::datasets::{self, Dataset, Edit, Perturbation, Sample, synthetic_defects};
 use candle_fastflow::imaging::{Mask, SyntheticDefect};
 use image::{Rgb, RgbImage};
 use rand::SeedableRng;
@@ -163,13 +163,13 @@ fn synthetic_defects_are_where_the_mask_says_and_nowhere_else() {
 }
 
 #[test]
-fn a_spoiled_test_set_has_each_normal_image_and_each_kind_of_defect() {
+fn a_synthetic_test_set_has_each_normal_image_and_each_kind_of_defect() {
     let dir = tempfile::tempdir().unwrap();
     let normals = pictured(dir.path()).train;
-    let test = spoiled(&normals, 9);
+    let test = synthetic_defects(&normals, 9);
     assert_eq!(test.len(), 16);
-    assert_eq!(test, spoiled(&normals, 9));
-    assert_ne!(test, spoiled(&normals, 10));
+    assert_eq!(test, synthetic_defects(&normals, 9));
+    assert_ne!(test, synthetic_defects(&normals, 10));
     assert_eq!(test.iter().filter(|s| !s.is_defective()).count(), 4);
     let blots: Vec<&Sample> = test
         .iter()
@@ -212,7 +212,7 @@ fn screws_get_visible_defects_where_the_screw_is() {
         return;
     }
     let data = datasets::open(dir).unwrap();
-    let test = spoiled(&data.train[..4], 1);
+    let test = synthetic_defects(&data.train[..4], 1);
     for sample in test.iter().filter(|s| s.is_defective()) {
         let image = sample.read().unwrap();
         let mask = sample

@@ -4,8 +4,8 @@ use std::fs;
 
 use candle_fastflow::{
     Error,
-    detector::{read_tensors, write_tensors},
     hub::{DatasetFacts, Hub, PublishOptions, Published, RepoId},
+    tensors,
 };
 
 use crate::{
@@ -358,14 +358,14 @@ fn a_detector_that_does_not_work_is_not_published() {
             );
             trained.edit(|config| config["fixture_score"] = fixture.fixture_score.into());
 
-            let (mut tensors, _) = read_tensors(&path).unwrap();
+            let (mut tensors, _) = tensors::read(&path).unwrap();
             let (name, values) = tensors
                 .iter()
                 .find(|(_, values)| values.dtype().is_float())
                 .unwrap();
             let (name, damaged) = (name.clone(), (values * f64::NAN).unwrap());
             tensors.insert(name.clone(), damaged);
-            write_tensors(&path, &tensors, None).unwrap();
+            tensors::write(&path, &tensors, None).unwrap();
             let error = failed();
             assert!(error.contains(&name) && error.contains("finite"), "{error}");
 

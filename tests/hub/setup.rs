@@ -15,11 +15,10 @@ use candle_fastflow::{
         generated::{GenerateOptions, GeneratedProduct},
     },
     detector::{BackboneRecord, Detector, LoadOptions},
-    estimators::flow::Preset,
     evaluation,
     hub::{Hub, HubOptions, Token},
-    imaging::{self, Preprocessing},
-    training::{Origin, Silent, TrainConfig, Trainer},
+    imaging,
+    training::{Origin, Settings, Silent, Trainer},
 };
 use tempfile::TempDir;
 
@@ -181,17 +180,13 @@ fn train(photos: &Path, out: &Path) {
     GeneratedProduct::write(photos, &options).unwrap();
     let dataset = datasets::open(photos).unwrap();
     let backbone = backbones::load("wavelet", None, &Device::Cpu).unwrap();
-    let preprocessing = Preprocessing {
-        height: 64,
-        width: 64,
-        ..backbone.info().preprocessing.clone()
+    let settings = Settings {
+        epochs: Some(1),
+        batch: Some(4),
+        size: Some(64),
+        ..Settings::default()
     };
-    let config = TrainConfig {
-        epochs: 1,
-        batch: 4,
-        preprocessing: Some(preprocessing),
-        ..TrainConfig::new(Preset::Paper)
-    };
+    let config = settings.resolve("wavelet", 0).unwrap();
     let record = BackboneRecord::embedded("wavelet");
     let trainer = Trainer::new(config, Device::Cpu).unwrap();
     let origin = Origin::Scratch { backbone, record };
@@ -201,7 +196,7 @@ fn train(photos: &Path, out: &Path) {
         .detector;
     let options = evaluation::Options { pixel_size: None };
     let evaluation = evaluation::evaluate(&detector, &dataset, options, &mut |_, _| ()).unwrap();
-    detector.config_mut().metrics = evaluation.metrics.to_map();
+    detector.set_metrics(evaluation.metrics.to_map());
     detector.save(out).unwrap();
 }
 

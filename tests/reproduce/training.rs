@@ -34,7 +34,7 @@ fn training_stops_on_synthetic_defects() {
         &stopped,
         &["--epochs", "8", "--stop-on", "synthetic", "--patience", "2"],
     );
-    let record = read(&stopped.join("config.json"))["training"].clone();
+    let record = read(&stopped.join("config.json"))["training"]["optimisation"].clone();
     let kept = &record["stopping"];
     let events = fs::read_to_string(stopped.join("run/events.jsonl")).unwrap();
     let events: Vec<Value> = events

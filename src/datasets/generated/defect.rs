@@ -4,8 +4,8 @@ use fastnoise_lite::FastNoiseLite;
 use rand::{Rng, RngExt};
 
 use super::{
-    fabric::{Direction, PITCH},
     surface::{Mark, Scratch, Stain, Thread},
+    weave::{Direction, PITCH},
 };
 
 /// The kinds of defect; each is a folder of the test set.

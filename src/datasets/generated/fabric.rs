@@ -9,10 +9,11 @@ use fastnoise_lite::{FastNoiseLite, NoiseType};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::defect::Defect;
+use super::{
+    defect::Defect,
+    weave::{Direction, PITCH},
+};
 
-/// Distance between neighbouring yarns.
-pub(super) const PITCH: f32 = 7.8;
 /// Yarns on each side of the centre: enough for every rotation and shift of the camera.
 const REACH: i32 = 30;
 /// Half the width of a yarn seen from above.
@@ -29,15 +30,6 @@ const LIGHT: [f32; 3] = [-0.40, -0.52, 0.755];
 const WARP: [f32; 3] = [0.46, 0.40, 0.31];
 const WEFT: [f32; 3] = [0.53, 0.47, 0.375];
 const BEHIND: [f32; 3] = [0.045, 0.04, 0.035];
-
-/// The two directions of yarns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// Ends, along `v`.
-    Warp,
-    /// Picks, along `u`.
-    Weft,
-}
 
 /// One piece of cloth.
 pub(super) struct Fabric {

@@ -16,6 +16,7 @@ mod contrast;
 mod defect;
 mod fabric;
 mod surface;
+mod weave;
 mod write;
 
 use camera::Camera;

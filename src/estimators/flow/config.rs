@@ -42,6 +42,12 @@ pub enum Coupling {
     Additive,
 }
 
+/// A setting's word in `config.json`.
+pub(super) fn word(setting: &impl Serialize) -> String {
+    let value = serde_json::to_value(setting).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_string()
+}
+
 impl Coupling {
     /// Whether it is the usual one.
     pub fn is_affine(&self) -> bool {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 
-use super::{Activations, FastFlow, Latent};
+use super::{Activations, FastFlow, FlowConfig, Latent, config::word};
 use crate::estimators::{
-    Estimator, EstimatorConfig, FeatureSource, MapKind, MapStatistics, NativeMaps, Scoring, Share,
-    Trainable, maps::no_scale,
+    Estimator, EstimatorConfig, FeatureSource, Fitting, GradientMethod, MapKind, MapStatistics,
+    MethodConfig, NativeMaps, Paper, Scoring, Share, Trainable, maps::no_scale,
 };
 use crate::kernels::{
     FeatureShape,
@@ -25,6 +25,84 @@ impl MapKind {
                 "a flow has no map `distance`; it has prob, exp and nll".into(),
             )),
         }
+    }
+}
+
+impl MethodConfig for FlowConfig {
+    fn title(&self) -> &'static str {
+        "FastFlow"
+    }
+
+    fn paper(&self) -> Paper {
+        Paper {
+            url: "https://arxiv.org/abs/2111.07677",
+            bibtex: "@article{yu2021fastflow,
+  title   = {FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows},
+  author  = {Yu, Jiawei and Zheng, Ye and Wang, Xiang and Li, Wei and Wu, Yushuang and Zhao, Rui and Wu, Liwei},
+  journal = {arXiv preprint arXiv:2111.07677},
+  year    = {2021}
+}",
+        }
+    }
+
+    fn in_words(&self) -> Vec<(&'static str, String)> {
+        let hidden: Vec<String> = self.hidden.iter().map(ToString::to_string).collect();
+        let mut words = format!(
+            "{} steps a scale, kernels {}, hidden channels {}",
+            self.steps,
+            word(&self.kernels),
+            hidden.join(", ")
+        );
+        if !self.coupling.is_affine() {
+            words += &format!(", {} coupling", word(&self.coupling));
+        }
+        vec![("Flow", words)]
+    }
+
+    fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
+        FlowConfig::validate(self, shapes)
+    }
+
+    fn map_count(&self, shapes: &[FeatureShape]) -> usize {
+        shapes.len()
+    }
+
+    fn map_kinds(&self) -> &'static [MapKind] {
+        &[MapKind::Prob, MapKind::Exp, MapKind::Nll]
+    }
+
+    fn load(
+        &self,
+        shapes: &[FeatureShape],
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Box<dyn Estimator>> {
+        Ok(self.load_trainable(shapes, tensors, device)?)
+    }
+
+    fn fitting(&self) -> Fitting<'_> {
+        Fitting::Gradient(self)
+    }
+}
+
+impl GradientMethod for FlowConfig {
+    fn init(
+        &self,
+        shapes: &[FeatureShape],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Box<dyn Trainable>> {
+        Ok(Box::new(FastFlow::init(self, shapes, seed, device)?))
+    }
+
+    fn load_trainable(
+        &self,
+        shapes: &[FeatureShape],
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Box<dyn Trainable>> {
+        let flow = FastFlow::from_tensors(self, shapes, tensors, device)?;
+        Ok(Box::new(flow))
     }
 }
 

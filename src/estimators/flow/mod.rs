@@ -309,17 +309,6 @@ impl FastFlow {
     }
 
     fn expect_features(&self, features: &[Tensor]) -> Result<()> {
-        self.expect_maps("features of a flow", features.len())?;
-        for (scale, (map, shape)) in features.iter().zip(&self.shapes).enumerate() {
-            let dims = [shape.channels, shape.height, shape.width];
-            if map.rank() != 4 || map.dims()[1..] != dims || map.dtype() != DType::F32 {
-                return Err(Error::Shape {
-                    what: format!("feature map {scale}"),
-                    expected: format!("f32 [B, {}, {}, {}]", dims[0], dims[1], dims[2]),
-                    found: format!("{} {:?}", map.dtype().as_str(), map.dims()),
-                });
-            }
-        }
-        Ok(())
+        crate::estimators::expect_features(features, &self.shapes)
     }
 }

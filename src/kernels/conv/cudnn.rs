@@ -19,7 +19,7 @@ use candle_core::{
 
 use super::geometry::Geometry;
 use crate::Result;
-use crate::kernels::device::tf32;
+use crate::kernels::tf32::tf32;
 
 type ForwardAlgorithm = sys::cudnnConvolutionFwdAlgo_t;
 type InputAlgorithm = sys::cudnnConvolutionBwdDataAlgo_t;

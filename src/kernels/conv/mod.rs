@@ -311,6 +311,4 @@ impl CustomOp3 for Convolution {
 }
 
 #[cfg(test)]
-mod grouped_tests;
-#[cfg(test)]
 mod tests;

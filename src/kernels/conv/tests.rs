@@ -5,6 +5,8 @@ use candle_core::{Device, Tensor, Var};
 
 use super::*;
 
+mod grouped;
+
 /// The bound of the largest error relative to the largest reference value.
 const TOLERANCE: f64 = 2e-5;
 
@@ -44,7 +46,7 @@ const CASES: &[Case] = &[
 ];
 
 /// A reproducible tensor of values in [-1, 1).
-pub(super) fn noise(shape: &[usize], seed: u64) -> Tensor {
+fn noise(shape: &[usize], seed: u64) -> Tensor {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let values: Vec<f32> = (0..shape.iter().product())
         .map(|_| {
@@ -57,12 +59,12 @@ pub(super) fn noise(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-pub(super) fn values(tensor: &Tensor) -> Vec<f64> {
+fn values(tensor: &Tensor) -> Vec<f64> {
     let flat = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     flat.into_iter().map(f64::from).collect()
 }
 
-pub(super) fn assert_close(what: &str, found: &Tensor, expected: &[f64]) {
+fn assert_close(what: &str, found: &Tensor, expected: &[f64]) {
     let found = values(found);
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(0f64, |max, v| max.max(v.abs()));

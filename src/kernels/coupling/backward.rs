@@ -4,8 +4,7 @@ use candle_core::{
     CpuStorage, CustomOp3, InplaceOp2, Layout, Result as CandleResult, Shape, Tensor,
 };
 
-use super::forward::Constants;
-use super::{Affine, Permutation, SPAN, SUBNET_SCALE, Sizes};
+use super::{Affine, Constants, Permutation, SPAN, SUBNET_SCALE, Sizes};
 use crate::Result;
 use crate::kernels::elementary::{exp, tanh};
 use crate::kernels::grid::Span;

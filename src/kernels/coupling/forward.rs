@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 
-use super::{Affine, LogDetGradient, Permutation, SUBNET_SCALE, Sizes, backward};
+use super::{Affine, Constants, LogDetGradient, Permutation, SUBNET_SCALE, Sizes, backward};
 use crate::Result;
 use crate::kernels::elementary::{exp, tanh};
 use crate::kernels::parallel::SharedMut;
@@ -156,14 +156,6 @@ impl Coupling {
             }
         });
     }
-}
-
-/// What does not vary along a row.
-#[derive(Clone, Copy)]
-pub(super) struct Constants {
-    pub(super) scale: f32,
-    pub(super) offset: f32,
-    pub(super) clamp: f32,
 }
 
 simd_fn! {

@@ -35,6 +35,14 @@ const SUBNET_SCALE: f32 = 0.1;
 /// Positions a task works on: its rows of one channel stay in the first-level cache.
 const SPAN: usize = 1024;
 
+/// What does not vary along a row.
+#[derive(Clone, Copy)]
+struct Constants {
+    scale: f32,
+    offset: f32,
+    clamp: f32,
+}
+
 /// The sizes of one coupling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sizes {

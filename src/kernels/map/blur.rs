@@ -1,48 +1,103 @@
 //! Gaussian smoothing of maps, as scipy's `ndimage.gaussian_filter`: cut off at four deviations, mirrored at borders.
 
-use candle_core::{Device, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::kernels::shape::expect_f32;
+use crate::kernels::simd::simd_fn;
 use crate::{Error, Result};
 
 /// Deviations after which the Gaussian is cut off.
 const CUT: f64 = 4.0;
 
-/// `maps [B, H, W]` smoothed with a Gaussian of `sigma` pixels. A row of the product with a banded matrix is a row of
-/// the convolution: on any device two products.
+/// `maps [B, H, W]` smoothed with a Gaussian of `sigma` pixels; where they are not on the CPU they go there and back.
 ///
 /// # Errors
 /// When `maps` has another shape or type, or `sigma` is not a positive number.
 pub fn gaussian_blur(maps: &Tensor, sigma: f32) -> Result<Tensor> {
-    let (_, height, width) = maps.dims3()?;
+    maps.dims3()?;
     expect_f32("maps to smooth", maps, maps.dims())?;
     if !(sigma > 0.0 && sigma.is_finite()) {
         return Err(Error::Invalid(format!(
             "cannot smooth with a deviation of {sigma}"
         )));
     }
-    let rows = band(height, sigma, maps.device())?;
-    let columns = band(width, sigma, maps.device())?.t()?;
-    let across = maps.contiguous()?.broadcast_matmul(&columns)?;
-    Ok(rows.broadcast_matmul(&across)?)
+    let blur = Blur {
+        weights: weights(f64::from(sigma)),
+    };
+    let on_cpu = maps.to_device(&Device::Cpu)?.contiguous()?;
+    Ok(on_cpu.apply_op1_no_bwd(&blur)?.to_device(maps.device())?)
 }
 
-/// The convolution of a line of `size` values as a matrix `[size, size]`.
-fn band(size: usize, sigma: f32, device: &Device) -> Result<Tensor> {
-    let sigma = f64::from(sigma);
+/// From the middle outwards; with both sides they sum to 1.
+fn weights(sigma: f64) -> Vec<f32> {
     let radius = (CUT * sigma + 0.5) as usize;
     let weight = |offset: usize| (-0.5 * (offset as f64 / sigma).powi(2)).exp();
     let total = weight(0) + 2.0 * (1..=radius).map(weight).sum::<f64>();
-    let mut matrix = vec![0f64; size * size];
-    for row in 0..size {
-        for step in 0..=2 * radius {
-            let offset = step as isize - radius as isize;
-            let column = mirrored(row as isize + offset, size);
-            matrix[row * size + column] += weight(offset.unsigned_abs()) / total;
+    (0..=radius)
+        .map(|offset| (weight(offset) / total) as f32)
+        .collect()
+}
+
+struct Blur {
+    weights: Vec<f32>,
+}
+
+impl CustomOp1 for Blur {
+    fn name(&self) -> &'static str {
+        "gaussian-blur"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        let (batch, height, width) = layout.shape().dims3()?;
+        let (start, area) = (layout.start_offset(), height * width);
+        let from = &storage.as_slice::<f32>()?[start..start + batch * area];
+        let mut to = vec![0f32; batch * area];
+        if area > 0 {
+            to.par_chunks_exact_mut(area)
+                .zip(from.par_chunks_exact(area))
+                .for_each(|(to, from)| blur(from, to, width, &self.weights));
+        }
+        Ok((CpuStorage::F32(to), layout.shape().clone()))
+    }
+}
+
+simd_fn! {
+    /// Down the columns, then along the rows: both over whole rows of neighbours at once.
+    fn blur(from: &[f32], to: &mut [f32], width: usize, weights: &[f32]) {
+        let (height, radius) = (from.len() / width, weights.len() - 1);
+        let row = |at: isize| {
+            let at = mirrored(at, height) * width;
+            &from[at..at + width]
+        };
+        // A line with its mirrored ends.
+        let mut line = vec![0f32; width + 2 * radius];
+        for (y, to) in to.chunks_exact_mut(width).enumerate() {
+            let middle = &mut line[radius..radius + width];
+            for (sum, value) in middle.iter_mut().zip(row(y as isize)) {
+                *sum = weights[0] * value;
+            }
+            for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                let (above, below) = (row(y as isize - offset as isize), row((y + offset) as isize));
+                for ((sum, a), b) in middle.iter_mut().zip(above).zip(below) {
+                    *sum += weight * (a + b);
+                }
+            }
+            for x in 0..radius {
+                line[x] = line[radius + mirrored(x as isize - radius as isize, width)];
+                line[radius + width + x] = line[radius + mirrored((width + x) as isize, width)];
+            }
+            for (x, to) in to.iter_mut().enumerate() {
+                *to = weights[0] * line[radius + x];
+            }
+            for (offset, &weight) in weights.iter().enumerate().skip(1) {
+                let (left, right) = (&line[radius - offset..], &line[radius + offset..]);
+                for ((to, a), b) in to.iter_mut().zip(left).zip(right) {
+                    *to += weight * (a + b);
+                }
+            }
         }
     }
-    let matrix: Vec<f32> = matrix.into_iter().map(|value| value as f32).collect();
-    Ok(Tensor::from_vec(matrix, (size, size), device)?)
 }
 
 /// `d c b a | a b c d | d c b a`, as often as needed.

@@ -1,5 +1,6 @@
 //! From latents to anomaly maps.
 
+mod average;
 mod blur;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -7,6 +8,7 @@ mod positions;
 mod score;
 mod upsample;
 
+pub use average::local_average;
 pub use blur::gaussian_blur;
 pub use positions::{negative_log_likelihood, probability};
 pub use score::{image_scores, top_mean};

@@ -51,7 +51,7 @@ fn settings_merge_plan_then_category_then_variant() {
     let turned = settings("base", "transistor");
     assert_eq!((turned.rotation_probability, turned.views), (0.0, 2));
     let views = |settings: Settings| {
-        let config = settings.train_config("wavelet", 0).unwrap();
+        let config = settings.resolve("wavelet", 0).unwrap();
         config.augmentation.unwrap().views
     };
     // Degrees, as `train --rotation`; the paper's probability unless said otherwise.
@@ -242,7 +242,7 @@ image_weights = [0, 1, 1]
     let config = |text: &str| {
         let plan = read(&format!("data = \"mvtec\"\n{text}")).unwrap();
         let settings = plan.settings(plan.variant("base").unwrap(), "screw");
-        let config = settings.unwrap().train_config("resnet18.tv_in1k", 1);
+        let config = settings.unwrap().resolve("resnet18.tv_in1k", 1);
         TrainConfig {
             preset: Preset::Paper,
             ..config.unwrap()

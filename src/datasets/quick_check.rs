@@ -1,4 +1,4 @@
-//! A quick look before something long: what would stop it after minutes should stop it at once.
+//! A quick check before something long: what would stop it after minutes should stop it at once.
 
 use rayon::prelude::*;
 
@@ -9,20 +9,45 @@ use crate::{Advice, Error, Result, imaging};
 const NAMED: usize = 20;
 
 impl Dataset {
+    /// Width over height of the training photos: the middle one's, read off the headers.
+    ///
+    /// # Errors
+    /// The first photo whose header cannot be read, or when there is none.
+    pub fn aspect(&self) -> Result<f64> {
+        let of = |sample: &Sample| {
+            let (width, height) = match sample.record {
+                // CIFAR-10's are square.
+                Some(_) => (1, 1),
+                None => imaging::dimensions(&sample.image)?,
+            };
+            Ok(f64::from(width) / f64::from(height.max(1)))
+        };
+        let aspects = self.train.par_iter().map(of).collect::<Result<Vec<f64>>>();
+        let mut aspects = aspects?;
+        aspects.sort_unstable_by(f64::total_cmp);
+        match aspects.get(aspects.len() / 2) {
+            Some(aspect) => Ok(aspect.clamp(0.25, 4.0)),
+            None => Err(super::layout::fault(
+                &self.root,
+                "holds no photos of good products",
+            )),
+        }
+    }
+
     /// Reads the headers of all test images and masks. [`super::check()`] decodes them too.
     ///
     /// # Errors
     /// As [`imaging::dimensions`], or [`Error::Dataset`] when a mask has another size than its image; of
     /// several files all in one.
-    pub fn glance(&self) -> Result<()> {
+    pub fn quick_check(&self) -> Result<()> {
         self.together(self.test.par_iter().map(look).collect())
     }
 
-    /// [`Dataset::glance`] at the images to train on too.
+    /// [`Dataset::quick_check`] of the images to train on too.
     ///
     /// # Errors
     /// As there.
-    pub fn glance_at_all(&self) -> Result<()> {
+    pub fn quick_check_all(&self) -> Result<()> {
         let all = self.train.par_iter().chain(&self.test);
         self.together(all.map(look).collect())
     }
@@ -63,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_faults_are_listed_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let save = |name: &str, side| image::RgbImage::new(side, side).save(path(name)).unwrap();
@@ -78,16 +103,16 @@ mod tests {
             train: vec![sample("good.png"), sample("torn.png")],
             test: vec![sample("good.png"), sample("gone.png"), masked],
         };
-        let told = |looked: Result<()>| looked.unwrap_err().to_string();
-        let test = told(dataset.glance());
+        let message = |looked: Result<()>| looked.unwrap_err().to_string();
+        let test = message(dataset.quick_check());
         assert!(test.contains("2 files cannot be used"), "{test}");
         assert!(test.contains("gone.png") && test.contains("9x9"), "{test}");
         assert!(!test.contains("torn.png"), "{test}");
-        assert!(told(dataset.glance_at_all()).contains("torn.png"));
-        // One alone is told as it is.
+        assert!(message(dataset.quick_check_all()).contains("torn.png"));
+        // One alone is given as it is.
         dataset.test.pop();
-        assert!(told(dataset.glance()).starts_with(path("gone.png").to_str().unwrap()));
+        assert!(message(dataset.quick_check()).starts_with(path("gone.png").to_str().unwrap()));
         dataset.test = vec![sample("gone.png"); NAMED + 3];
-        assert!(told(dataset.glance()).contains("and 3 more"));
+        assert!(message(dataset.quick_check()).contains("and 3 more"));
     }
 }

@@ -1,4 +1,7 @@
-//! How fast a detector is on this machine: the paper's table 1, "additional" meaning beside the backbone.
+//! Benchmarks: how fast a detector and its training are on this machine. An inspection's columns are those of the paper's
+//! table 1, "additional" meaning beside the backbone.
+
+mod training;
 
 use std::time::Instant;
 
@@ -6,9 +9,11 @@ use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
+pub use training::{TrainingSpeed, feature_store};
+
 use crate::{
     Result,
-    backbones::Backbone,
+    backbones::{Backbone, input_features},
     estimators::{Estimator, Scoring},
     imaging::Preprocessing,
 };
@@ -59,12 +64,12 @@ impl Speed {
         let (mut times, mut whole) = ([const { Vec::new() }; 4], Vec::new());
         // The first round warms caches.
         for round in 0..=repeat {
-            let (preprocess, _) = timed(device, || input.to_tensor(&photo, device))?;
-            let (backbone_ms, features) = timed(device, || backbone.features(&images))?;
+            let (preprocess, _) = timed(device, || input.to_tensors(&photo, device))?;
+            let (backbone_ms, features) = timed(device, || input_features(backbone, &images))?;
             let estimator_ms = time_estimator(estimator, &features, scoring, device)?;
             let inspect = |features: &[Tensor]| estimator.inspect(features, scoring, None, size);
             let (inspected, _) = timed(device, || inspect(&features))?;
-            let (all, _) = timed(device, || inspect(&backbone.features(&images)?))?;
+            let (all, _) = timed(device, || inspect(&input_features(backbone, &images)?))?;
             if round > 0 {
                 let map_ms = (inspected - estimator_ms).max(0.0);
                 let round = [preprocess * batch as f64, backbone_ms, estimator_ms, map_ms];
@@ -106,13 +111,14 @@ fn time_estimator(
     Ok(ms)
 }
 
-/// A batch made by a formula: what is on a picture does not change the speed.
+/// A batch of every input, made by a formula: what is on a picture does not change the speed.
 ///
 /// # Errors
 /// When the input's size makes no sense.
-pub fn input_pattern(input: &Preprocessing, batch: usize, device: &Device) -> Result<Tensor> {
-    let one = input.to_tensor(&photo(input), device)?;
-    Ok(Tensor::cat(&vec![one; batch], 0)?)
+pub fn input_pattern(input: &Preprocessing, batch: usize, device: &Device) -> Result<Vec<Tensor>> {
+    let one = input.to_tensors(&photo(input), device)?.into_iter();
+    one.map(|one| Ok(Tensor::cat(&vec![one; batch], 0)?))
+        .collect()
 }
 
 fn photo(input: &Preprocessing) -> RgbImage {

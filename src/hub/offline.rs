@@ -9,14 +9,16 @@ use std::{
 use candle_core::Device;
 
 use super::{
-    fetch::{BACKBONE_FILE, CARD, Hub, NEEDED},
-    pretrained::BACKBONES,
+    fetch::{CARD, Hub, NEEDED},
+    names::BACKBONE_FILE,
     progress::{Event, Progress},
+    weights::BACKBONES,
 };
 use crate::{
     Error, Result,
     backbones::{self, Weights},
-    detector::{BackboneRecord, CONFIG_FILE, hash_file, read_config},
+    detector::{BackboneRecord, CONFIG_FILE, other_weights, read_config},
+    digest::sha256_file,
     files,
 };
 
@@ -60,7 +62,7 @@ impl Hub {
         })
     }
 
-    /// The file to carry, if the backbone needs one; what the record lacks is filled in.
+    /// The weights file to copy, if the backbone needs one; what the record lacks is filled in.
     fn weights(
         &self,
         record: &mut BackboneRecord,
@@ -77,18 +79,11 @@ impl Hub {
             }
             return Ok(Some(path));
         };
-        let sha256 = hash_file(given)?;
-        match &record.sha256 {
-            Some(recorded) if *recorded != sha256 => {
-                let notice = format!(
-                    "{}: not the weights that the detector was trained on (SHA-256 differs); scores may be off",
-                    given.display()
-                );
-                progress(Event::Notice(&notice));
-            }
-            Some(_) => {}
-            None => record.sha256 = Some(sha256),
+        let sha256 = sha256_file(given)?;
+        if let Some(notice) = other_weights(record, given, &sha256) {
+            progress(Event::Notice(&notice));
         }
+        record.sha256.get_or_insert(sha256);
         Ok(Some(given.into()))
     }
 }

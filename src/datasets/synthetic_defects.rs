@@ -28,7 +28,7 @@ impl Dataset {
             return Err(layout::fault(&self.root, reason));
         }
         Ok(Self {
-            test: spoiled(&normals, seed),
+            test: synthetic_defects(&normals, seed),
             ..self
         })
     }
@@ -36,7 +36,7 @@ impl Dataset {
 
 /// Each normal image as it is, and once with each kind of [`SyntheticDefect`]: what a choice is made on
 /// that must not look at real defects. Defects differ from image to image; the same seed draws the same.
-pub fn spoiled(normals: &[Sample], seed: u64) -> Vec<Sample> {
+pub fn synthetic_defects(normals: &[Sample], seed: u64) -> Vec<Sample> {
     let with = |sample: &Sample, kind: SyntheticDefect, index: usize| {
         // Far apart for any two seeds, images and kinds.
         let mixed =

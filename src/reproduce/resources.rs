@@ -1,4 +1,4 @@
-//! A plan's data sets and backbones: each is opened, looked at and found once, before anything long begins.
+//! A plan's data sets and backbones: each is opened, checked and found once, before anything long begins.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ type Kept<T> = std::result::Result<T, String>;
 /// A weights file (none where none is needed) and what a detector says about it.
 pub(super) type Weights = (Option<PathBuf>, BackboneRecord);
 
-pub(super) struct Stock<'a> {
+pub(super) struct Resources<'a> {
     data: &'a Path,
     downloads: hub::Progress<'a>,
     datasets: HashMap<String, Kept<Dataset>>,
@@ -25,7 +25,7 @@ pub(super) struct Stock<'a> {
     weights: HashMap<String, Kept<Weights>>,
 }
 
-impl<'a> Stock<'a> {
+impl<'a> Resources<'a> {
     /// The categories in `data`; `downloads` hears of weights that have to be fetched.
     pub fn new(data: &'a Path, downloads: hub::Progress<'a>) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl<'a> Stock<'a> {
     }
 
     /// Whether a cell's images and weights are there and look sound.
-    pub fn look(&mut self, cell: &Cell) -> Result<()> {
+    pub fn check(&mut self, cell: &Cell) -> Result<()> {
         self.dataset(&cell.category)?;
         self.weights(&cell.backbone)?;
         Ok(())
@@ -74,7 +74,7 @@ fn kept_or_why<T>(kept: &Kept<T>) -> Result<&T> {
 
 fn open(folder: &Path) -> Result<Dataset> {
     let dataset = datasets::open(folder)?;
-    dataset.glance_at_all()?;
+    dataset.quick_check_all()?;
     evaluation::ready(&dataset)?;
     Ok(dataset)
 }

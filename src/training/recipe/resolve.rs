@@ -1,0 +1,202 @@
+//! From settings to a run.
+
+use super::*;
+
+impl Settings {
+    /// Step size for adapting a trained flow: a fresh Adam's first steps are of full size whatever the
+    /// gradient is, and at the paper's 1e-3 they undo what the parent had learnt (docs/accuracy.md).
+    pub const FINE_TUNING_RATE: f64 = 1e-4;
+    /// Share of normal images that may be called defective.
+    pub const FALSE_ALARM_RATE: f64 = 0.01;
+
+    /// Whether a change of these settings needs no training.
+    pub fn only_scoring<'a>(mut keys: impl Iterator<Item = &'a str>) -> bool {
+        keys.all(|key| SCORING.contains(&key))
+    }
+
+    /// The method; none for the default recipe.
+    pub fn chosen_method(&self) -> Option<Method> {
+        let of_a_flow = self.preset.is_some() || self.has_flow() || self.has_optimiser();
+        self.method.or(of_a_flow.then_some(Method::FastFlow))
+    }
+
+    /// Whether the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given.
+    pub fn follows_photos(&self) -> bool {
+        self.aspect.is_none() && self.chosen_method().is_none()
+    }
+
+    /// Where features are to leave `backbone`: as asked for, or where the method wants them; none for the
+    /// backbone's own taps.
+    ///
+    /// # Errors
+    /// For an unknown id, and for taps that the backbone has not.
+    pub fn backbone_taps(&self, backbone: &str) -> Result<Option<Taps>> {
+        let info = backbones::info_with(backbone, self.taps.as_ref())?;
+        if self.taps.is_some() {
+            return Ok(info.chosen_taps());
+        }
+        match (self.chosen_method(), info.family) {
+            // Section 3.1: neither the finest stage, too generic, nor the last, biased to ImageNet's classes.
+            (None | Some(Method::PatchCore), Family::BasicResNet | Family::BottleneckResNet) => {
+                Ok(Some(Taps::new(vec![2, 3])?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The training run of these settings on a backbone (its full id), with one seed. No weights are needed, so
+    /// that a plan can be checked whole.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, or does not fit the backbone or the method.
+    pub fn resolve(&self, backbone: &str, seed: u64) -> Result<TrainConfig> {
+        self.check_ranges()?;
+        let taps = self.backbone_taps(backbone)?;
+        let info = backbones::info_with(backbone, taps.as_ref())?;
+        let input = self.input(&info);
+        input.validate(std::path::Path::new("size"))?;
+        let of_inputs = input.inputs().into_iter();
+        let of_inputs = of_inputs.map(|input| {
+            backbones::shapes_with(backbone, taps.as_ref(), input.height, input.width)
+        });
+        let shapes = of_inputs.collect::<Result<Vec<_>>>()?.concat();
+        let estimator = self.estimator(info.family, &shapes)?;
+        let scoring = self.scoring(&self.default_scoring(&estimator, &input, shapes.len()));
+        let config = self.run(estimator, input, scoring, seed)?;
+        config.scoring.check(&config.estimator, &shapes)?;
+        Ok(config)
+    }
+
+    /// The run that adapts a detector: its input, method and scoring stay.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, or one that would change what is adapted.
+    pub fn adapt(&self, parent: &DetectorConfig, seed: u64) -> Result<TrainConfig> {
+        self.check_ranges()?;
+        let record = parent.training.as_ref();
+        let record = record.and_then(|record| record.optimisation.as_ref());
+        let preset = record.map_or(self.preset(), |record| record.preset);
+        let settings = Self {
+            learning_rate: self.learning_rate.or(Some(Self::FINE_TUNING_RATE)),
+            ..self.clone()
+        };
+        let estimator = parent.estimator.clone();
+        let (input, scoring) = (parent.preprocessing.clone(), parent.scoring.clone());
+        let config = settings.run(estimator, input, scoring, seed)?;
+        Ok(TrainConfig { preset, ..config })
+    }
+
+    pub(super) fn run(
+        &self,
+        estimator: EstimatorConfig,
+        preprocessing: Preprocessing,
+        scoring: Scoring,
+        seed: u64,
+    ) -> Result<TrainConfig> {
+        let defaults = OptimiserDefaults::of(self.preset());
+        let config = TrainConfig {
+            preset: self.preset(),
+            estimator,
+            preprocessing,
+            scoring,
+            epochs: self.epochs.unwrap_or(defaults.epochs),
+            batch: self.batch.unwrap_or(defaults.batch),
+            learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
+            schedule: self.schedule.unwrap_or(defaults.schedule),
+            weight_decay: self
+                .weight_decay
+                .unwrap_or(AdamConfig::default().weight_decay),
+            gradient_clip: self.gradient_clip,
+            augmentation: self.augmentation(),
+            seed,
+            dataset: None,
+            false_alarm_rate: self.false_alarm_rate.unwrap_or(Self::FALSE_ALARM_RATE),
+            final_fit: self.final_fit,
+            stop: self.stop_on.map(|StopOn::Synthetic| Stop {
+                patience: self.patience,
+            }),
+            activations: Default::default(),
+            memory_limit: TrainConfig::DEFAULT_MEMORY_LIMIT,
+            checkpoint_every: TrainConfig::CHECKPOINT_EVERY,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// What no later check would call by its name.
+    fn check_ranges(&self) -> Result<()> {
+        for (name, value, largest) in [
+            ("horizontal_flip", self.horizontal_flip, 1.0),
+            ("vertical_flip", self.vertical_flip, 1.0),
+            ("rotation_probability", self.rotation_probability, 1.0),
+            ("rotation (degrees)", self.rotation, 180.0),
+        ] {
+            if !(0.0..=largest).contains(&value) {
+                return Err(Error::Invalid(format!(
+                    "{name} must be 0 to {largest}, not {value}"
+                )));
+            }
+        }
+        if let Some(aspect) = self.aspect
+            && !(0.1..=10.0).contains(&aspect)
+        {
+            return Err(Error::Invalid(format!(
+                "aspect must be 0.1 to 10, not {aspect}"
+            )));
+        }
+        match self.pixel_size {
+            Some(0) => Err(Error::Invalid("pixel_size must be at least 1".into())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn preset(&self) -> Preset {
+        self.preset.unwrap_or(Preset::Paper)
+    }
+
+    /// The network's inputs. The default recipe looks at photos in their own shape and, through a pyramid of features,
+    /// at three sizes: small defects show in a large input, and what is usual of a texture in a small one
+    /// (docs/accuracy.md).
+    pub(super) fn input(&self, backbone: &BackboneInfo) -> Preprocessing {
+        let default = backbone.preprocessing.clone();
+        let recipe = self.chosen_method().is_none() && backbone.family != Family::Vit;
+        let usual = if recipe {
+            default.height * 3 / 2
+        } else {
+            default.height
+        };
+        let side = self.size.unwrap_or(usual);
+        let aspect = self.aspect.unwrap_or(1.0);
+        if !recipe && aspect == 1.0 {
+            return Preprocessing {
+                height: side,
+                width: side,
+                ..default
+            };
+        }
+        let unit = unit(backbone);
+        let shaped = |side: f64| shape(side, aspect, unit);
+        let (height, width) = shaped(side as f64);
+        let further = [2.0 / 3.0, 0.5].map(|share| shaped(side as f64 * share));
+        Preprocessing {
+            height,
+            width,
+            pyramid: if recipe { further.to_vec() } else { Vec::new() },
+            ..default
+        }
+    }
+}
+
+/// What both sides of an input must be multiples of, so that the maps of all stages cover it evenly.
+fn unit(backbone: &BackboneInfo) -> usize {
+    match backbone.family {
+        Family::Vit if backbone.arch.contains("patch14") => 14,
+        _ => 16,
+    }
+}
+
+/// Height and width of an input with this aspect, of about the area of a square of this side.
+fn shape(side: f64, aspect: f64, unit: usize) -> (usize, usize) {
+    let whole = |length: f64| ((length / unit as f64).round() as usize).max(2) * unit;
+    (whole(side / aspect.sqrt()), whole(side * aspect.sqrt()))
+}
