@@ -217,10 +217,8 @@ mod tests {
     #[test]
     fn advice_outlives_rewording_and_is_said_once() {
         let error = Error::Training("it broke".into()).advise(Advice::Resume);
-        assert_eq!(
-            error.to_string(),
-            "it broke; go on with `resume`".replace("it", "training stopped: it")
-        );
+        let text = "training stopped: it broke; go on with `resume`";
+        assert_eq!(error.to_string(), text);
         assert_eq!(error.problem().to_string(), "training stopped: it broke");
         let moved = error.reworded(|text| Error::Invalid(format!("cell 1: {text}")));
         assert_eq!(
