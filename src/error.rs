@@ -94,13 +94,68 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// A GPU has no memory left.
-    #[error(
-        "the GPU has no memory left ({0}); give a smaller --batch, close other programs that use it, or use --device cpu"
-    )]
+    #[error("the GPU has no memory left ({0}); {advice}", advice = Advice::LessGpuMemory)]
     GpuMemory(String),
+    /// An error, and what would help.
+    #[error("{error}; {advice}")]
+    Advised {
+        /// What went wrong.
+        error: Box<Error>,
+        /// What would help.
+        advice: Advice,
+    },
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),
+}
+
+/// What would help against an error. Shown, it names the library's fields, modules and features; a program
+/// may say the same with its own words, as `fastflow` does with its flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Give the file with the backbone's weights.
+    BackboneWeights,
+    /// Look at the backbones that there are.
+    KnownBackbones,
+    /// Build with this Cargo feature.
+    BuildWith(&'static str),
+    /// Compute on the CPU.
+    UseCpu,
+    /// Leave more of the GPU's memory free.
+    LessGpuMemory,
+    /// Train a detector first.
+    Train,
+    /// Let all files of the data set be checked.
+    CheckData,
+    /// Name the folder with the data.
+    NameData,
+    /// Go on from the checkpoint.
+    Resume,
+    /// Do not go on from a checkpoint.
+    StartAnew,
+    /// Take smaller steps.
+    SmallerSteps,
+}
+
+impl std::fmt::Display for Advice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::BackboneWeights => "give `backbone_weights`",
+            Self::KnownBackbones => "`backbones::list` has all",
+            Self::BuildWith(feature) => return write!(f, "build with the feature `{feature}`"),
+            Self::UseCpu => "the device `cpu` always works",
+            Self::LessGpuMemory => {
+                "use a smaller `batch`, close other programs that use it, or use the device `cpu`"
+            }
+            Self::Train => "training makes one",
+            Self::CheckData => "`datasets::check` lists all",
+            Self::NameData => "name the folder in `data`",
+            Self::Resume => "go on with `resume`",
+            Self::StartAnew => "to start anew leave out `resume`",
+            Self::SmallerSteps => "try a smaller `learning_rate` or a `gradient_clip`",
+        })
+    }
 }
 
 /// What CUDA, cuBLAS and cuDNN call it when an allocation fails.
@@ -117,7 +172,6 @@ impl From<candle_core::Error> for Error {
         let text = error.to_string();
         match OUT_OF_MEMORY.iter().find(|name| text.contains(**name)) {
             // Said once, however often it was wrapped.
-            Some(_) if text.contains("no memory left") => Self::Invalid(text),
             Some(name) => Self::GpuMemory((*name).to_string()),
             None => Self::Candle(error),
         }
@@ -129,5 +183,60 @@ impl Error {
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
+    }
+
+    /// The same error, and what would help.
+    pub fn advise(self, advice: Advice) -> Self {
+        Self::Advised {
+            error: Box::new(self),
+            advice,
+        }
+    }
+
+    /// The error without advice.
+    pub fn problem(&self) -> &Self {
+        match self {
+            Self::Advised { error, .. } => error.problem(),
+            other => other,
+        }
+    }
+
+    /// The error that `reword` makes of this one's text, with this one's advice.
+    pub(crate) fn reworded(self, reword: impl FnOnce(String) -> Self) -> Self {
+        match self {
+            Self::Advised { error, advice } => error.reworded(reword).advise(advice),
+            other => reword(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_outlives_rewording_and_is_said_once() {
+        let error = Error::Training("it broke".into()).advise(Advice::Resume);
+        let text = "training stopped: it broke; go on with `resume`";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.problem().to_string(), "training stopped: it broke");
+        let moved = error.reworded(|text| Error::Invalid(format!("cell 1: {text}")));
+        assert_eq!(
+            moved.to_string(),
+            "cell 1: training stopped: it broke; go on with `resume`"
+        );
+    }
+
+    #[test]
+    fn a_full_gpu_is_told_once_however_often_wrapped() {
+        let mut error = Error::from(candle_core::Error::Msg(
+            "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY".into(),
+        ));
+        for _ in 0..3 {
+            assert!(matches!(error, Error::GpuMemory(_)), "{error:?}");
+            let text = error.to_string();
+            assert_eq!(text.matches("no memory left").count(), 1, "{text}");
+            error = Error::from(candle_core::Error::wrap(error));
+        }
     }
 }

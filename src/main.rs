@@ -14,20 +14,8 @@ fn main() -> ExitCode {
         Ok(cli::Outcome::Done) => ExitCode::SUCCESS,
         Ok(cli::Outcome::AnomalyFound) => ExitCode::from(ANOMALY),
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            eprintln!("error: {}", cli::one_line(&error));
             ExitCode::from(FAILURE)
         }
     }
-}
-
-/// An error with its causes, on one line, each said once: many errors say their cause themselves.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line += if line.is_empty() { "" } else { ": " };
-            line += &cause;
-        }
-    }
-    line
 }

@@ -177,6 +177,44 @@ fn unsafe_has_its_place_and_its_reason() {
 }
 
 #[test]
+fn flags_are_the_programs() {
+    let sources = [
+        "const HELP: &str = \"give --backbone-weights FILE\";",
+        "fn f() -> &'static Path { Path::new(\"--size\") }",
+        "fn f(n: u8) -> String { format!(\"leave out `--resume` {n}\") }",
+        "fn f() -> String { outer!(inner!(r#\"or --device cpu\"#)) }",
+        "#[error(\"use a smaller --batch\")] struct E;",
+    ];
+    for source in sources {
+        let found = breach("imaging/decode.rs", source);
+        assert!(found.starts_with("imaging/decode.rs:1: "), "{found}");
+        assert!(found.contains("names the flag `--"), "{found}");
+        assert_eq!(
+            breaches(
+                "imaging/decode.rs",
+                &format!("#[cfg(test)] mod tests {{ {source} }}")
+            ),
+            [""; 0]
+        );
+        assert_eq!(breaches("main.rs", source), [""; 0]);
+    }
+    assert!(breach("imaging/decode.rs", sources[0]).contains("`--backbone-weights`"));
+    for source in [
+        "/// As `train --rotation`.\nfn f() {} // not --seed",
+        "simd! { /// As `train --rotation`.\nfn f() {} }",
+        "const NAME: &str = \"models--org--name\";",
+        "const LINE: &str = \"---\\n -- a dash -- and --\";",
+        "fn f() -> u8 { let mut i = 0; i -= 1; i }",
+    ] {
+        assert_eq!(breaches("imaging/decode.rs", source), [""; 0], "{source}");
+    }
+    assert_eq!(
+        House::read("//! | 7 | `cli` |").check("cli/advice.rs", sources[0]),
+        [""; 0]
+    );
+}
+
+#[test]
 fn long_files_fail() {
     let source = "// one more\n".repeat(MAX_LINES + 1);
     assert!(breach("imaging/decode.rs", &source).contains("more than 500 lines"));

@@ -11,7 +11,7 @@ use super::{
     vit, wavelet,
     weights::Weights,
 };
-use crate::{Error, Result, spelling::nearest};
+use crate::{Advice, Error, Result, spelling::nearest};
 
 /// Every family's rows, in the order of a listing.
 static FAMILIES: &[&[Row]] = &[
@@ -172,23 +172,19 @@ fn find(id: &str) -> Result<(&'static Row, Option<&str>)> {
         _ => Err(Error::Unknown {
             kind: "backbone",
             name: id.to_owned(),
-            hint: hint(arch, cfg!(feature = "hub")),
-        }),
+            hint: hint(arch),
+        }
+        .advise(Advice::KnownBackbones)),
     }
 }
 
-/// The known architectures most like `arch`, and where to see all: the verb `list` where this build has it.
-fn hint(arch: &str, has_list: bool) -> String {
+/// The known architectures most like `arch`.
+fn hint(arch: &str) -> String {
     let built = rows().filter(|row| row.lacks.is_none());
     let known: Vec<_> = built.map(|row| row.arch).collect();
-    let all = if has_list {
-        "`fastflow list --backbones` shows all".to_owned()
-    } else {
-        format!("all are {}", known.join(", "))
-    };
     match nearest(arch, known).join(", ") {
-        none if none.is_empty() => all,
-        close => format!("nearest known: {close}; {all}"),
+        none if none.is_empty() => "no known one is spelt like it".to_owned(),
+        close => format!("nearest known: {close}"),
     }
 }
 
@@ -240,24 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn the_verb_list_is_advised_only_where_it_is() {
-        let with = hint("wide_resnet50", true);
-        assert!(with.contains("`fastflow list --backbones`"), "{with}");
-        let without = hint("wide_resnet50", false);
-        assert!(!without.contains("fastflow list"), "{without}");
-        for info in list() {
-            assert!(without.contains(info.arch), "{without}");
-        }
-        let error = info("wide_resnet50").unwrap_err().to_string();
-        assert_eq!(error.contains("fastflow list"), cfg!(feature = "hub"));
-    }
-
-    #[test]
     fn what_cannot_be_loaded_is_known_but_neither_listed_nor_suggested() {
         let eva = "eva02_base_patch14_448";
         let built = cfg!(feature = "transformers");
         assert_eq!(list().iter().any(|info| info.arch == eva), built);
-        assert_eq!(hint("eva02", false).contains(eva), built);
+        assert_eq!(hint("eva02").contains(eva), built);
         assert_eq!(info(eva).unwrap().licence, "MIT");
         if !built {
             let error = load_random(eva, 0, &Device::Cpu).err().unwrap().to_string();
@@ -317,6 +300,6 @@ mod tests {
             .err()
             .unwrap()
             .to_string();
-        assert!(error.contains("resnet18.tv_in1k") && error.contains("--backbone-weights"));
+        assert!(error.contains("resnet18.tv_in1k") && error.contains("`backbone_weights`"));
     }
 }

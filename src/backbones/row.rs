@@ -7,7 +7,7 @@ use super::{
     taps::{Choice, Taps},
     weights::Weights,
 };
-use crate::{Error, Result, imaging::Preprocessing};
+use crate::{Advice, Error, Result, imaging::Preprocessing};
 
 /// One architecture with the weights that exist for it.
 pub(super) struct Row {
@@ -50,8 +50,9 @@ impl Source<'_> {
     pub(super) fn weights(&self, id: &str) -> Result<&Weights> {
         self.weights.as_ref().ok_or_else(|| {
             Error::Invalid(format!(
-                "backbone `{id}` needs its weights: give --backbone-weights FILE (timm/{id}, model.safetensors)"
+                "backbone `{id}` needs its weights (timm/{id}, model.safetensors)"
             ))
+            .advise(Advice::BackboneWeights)
         })
     }
 }
@@ -125,9 +126,10 @@ impl Row {
         match self.lacks {
             None => Ok(()),
             Some(feature) => Err(Error::Invalid(format!(
-                "backbone `{}` is in builds with the feature `{feature}` only: cargo install --path . --features {feature}",
+                "backbone `{}` is in builds with the feature `{feature}` only",
                 self.arch
-            ))),
+            ))
+            .advise(Advice::BuildWith(feature))),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     backbone_weights: Option<PathBuf>,
     /// What models normal features; FastFlow by default
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = common::names::<Method>())]
     method: Option<Method>,
     /// Where features leave the backbone, for example 2,3; the method's by default
     #[arg(long, value_name = "N,N,...")]

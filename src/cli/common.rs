@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use candle_core::Device;
 use candle_fastflow::{
     Error,
@@ -12,9 +12,13 @@ use candle_fastflow::{
     hub,
     kernels::device::{DeviceChoice, set_tf32},
 };
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use comfy_table::{LineStyle, Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::transfer::Transfer;
+use super::{advice::said, transfer::Transfer};
 
 /// Where to compute.
 #[derive(clap::Args)]
@@ -39,7 +43,8 @@ impl Compute {
                 .build_global()
                 .context("--threads")?;
         }
-        let (device, why) = self.device.parse::<DeviceChoice>()?.open()?;
+        let opened = self.device.parse().and_then(DeviceChoice::open);
+        let (device, why) = opened.map_err(|error| anyhow!("--device {}", said(&error)))?;
         if let Some(why) = why {
             eprintln!("{why}");
         }
@@ -105,6 +110,14 @@ pub fn open_backbone(
     let backbone = backbones::load_with(&id, taps, path.as_deref(), device)?;
     record.taps = backbone.info().chosen_taps();
     Ok((backbone, record))
+}
+
+/// The names of one of the library's enums as an option's values; what its docs say of them is for programmers.
+pub fn names<T: ValueEnum + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
+    let names = T::value_variants()
+        .iter()
+        .filter_map(|value| Some(value.to_possible_value()?.help(None::<&'static str>)));
+    PossibleValuesParser::new(names).try_map(|name| T::from_str(&name, false))
 }
 
 /// An empty table with lines around it and below its header.

@@ -12,7 +12,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Outcome, common};
+use super::{Outcome, advice::said, common};
 
 #[derive(clap::Args)]
 #[command(
@@ -87,7 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                 Err(error) if images.len() == 1 => return Err(error.into()),
                 Err(error) => {
                     failed += 1;
-                    bar.suspend(|| eprintln!("error: {error}"));
+                    bar.suspend(|| eprintln!("error: {}", said(&error)));
                 }
             }
             bar.inc(1);

@@ -1,5 +1,6 @@
 //! The program: one file a verb, which only parses, calls and prints.
 
+mod advice;
 mod bench;
 mod card;
 mod common;
@@ -23,6 +24,7 @@ mod scoring;
 mod train;
 mod transfer;
 
+pub use advice::one_line;
 use clap::{Parser, Subcommand};
 
 /// How a verb ended when nothing failed.

@@ -12,7 +12,9 @@ use candle_fastflow::{
 use indicatif::{HumanDuration, ProgressBar};
 
 use super::{
-    Outcome, common,
+    Outcome,
+    advice::said,
+    common,
     progress::{TrainingProgress, counter},
     transfer::Transfer,
 };
@@ -77,9 +79,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     finish(&args, &plan, &out, Some(&summary))?;
     if let [(cell, error), ..] = &summary.failed[..] {
         bail!(
-            "{} of {} cells failed, the first ({cell}): {error}",
+            "{} of {} cells failed, the first ({cell}): {}",
             summary.failed.len(),
             summary.failed.len() + summary.done + summary.kept,
+            said(error),
         );
     }
     Ok(Outcome::Done)
@@ -117,7 +120,7 @@ fn list(
 /// What would let cells fail, known before a machine is given to them.
 fn usable(faults: &[(String, Error)]) -> anyhow::Result<Outcome> {
     for (category, error) in faults {
-        eprintln!("{category} cannot be used: {error}");
+        eprintln!("{category} cannot be used: {}", said(error));
     }
     match faults {
         [] => Ok(Outcome::Done),
@@ -142,7 +145,7 @@ fn finish(
             let object = |(cell, error): &(Cell, Error)| {
                 serde_json::json!({
                     "category": cell.category, "backbone": cell.backbone, "variant": cell.variant, "seed": cell.seed,
-                    "error": error.to_string(),
+                    "error": said(error),
                 })
             };
             summary.failed.iter().map(object).collect()
@@ -235,6 +238,6 @@ impl Progress for Shown {
         if let Some(bar) = self.evaluation.take() {
             bar.finish_and_clear();
         }
-        training::Progress::note(self, &format!("failed: {cell}: {error}"));
+        training::Progress::note(self, &format!("failed: {cell}: {}", said(error)));
     }
 }

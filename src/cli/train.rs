@@ -90,7 +90,7 @@ pub struct Args {
     final_fit: bool,
     /// synthetic: after every epoch score held-out photos with and without synthetic defects, and keep the best
     /// epoch's weights; no real defect is needed
-    #[arg(long, value_enum, value_name = "RULE", conflicts_with = "final_fit")]
+    #[arg(long, value_parser = common::names::<StopOn>(), value_name = "RULE", conflicts_with = "final_fit")]
     stop_on: Option<StopOn>,
     /// With --stop-on: epochs without a better one after which training ends
     #[arg(long, value_name = "N", requires = "stop_on", default_value_t = Stop::DEFAULT_PATIENCE)]
@@ -132,10 +132,10 @@ pub struct Args {
 struct FlowArgs {
     /// What is done to the features before the first step; whiten (channels uncorrelated and of unit variance)
     /// learns fastest
-    #[arg(long, value_enum, conflicts_with = "from")]
+    #[arg(long, value_parser = common::names::<FeatureNorm>(), conflicts_with = "from")]
     norm: Option<FeatureNorm>,
     /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
-    #[arg(long, value_enum, conflicts_with = "from")]
+    #[arg(long, value_parser = common::names::<Kernels>(), conflicts_with = "from")]
     kernels: Option<Kernels>,
     /// Coupling steps a scale
     #[arg(long, value_name = "N", conflicts_with = "from")]
@@ -147,7 +147,7 @@ struct FlowArgs {
     #[arg(long, value_name = "X", conflicts_with = "from")]
     clamp: Option<f32>,
     /// affine, or additive (steps shift only: the Jacobian's determinant is the same for every photo)
-    #[arg(long, value_enum, conflicts_with = "from")]
+    #[arg(long, value_parser = common::names::<Coupling>(), conflicts_with = "from")]
     coupling: Option<Coupling>,
 }
 

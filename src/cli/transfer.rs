@@ -29,6 +29,9 @@ impl Transfer {
             Event::Upload { done, total } => self.advance("uploading", done, Some(total)),
             Event::Downloaded { .. } => self.clear(),
             Event::Notice(text) => self.note(text),
+            Event::Unnamed { namespace } => self.note(&format!(
+                "without FASTFLOW_NAMESPACE, --repo or HF_TOKEN this is shown as a repository of {namespace}"
+            )),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
-use crate::{Error, Result, imaging};
+use crate::{Advice, Error, Result, imaging};
 
 /// Files that an error names before it only counts.
 const NAMED: usize = 20;
@@ -59,13 +59,14 @@ impl Dataset {
             return faults.pop().map_or(Ok(()), Err);
         }
         let named: Vec<String> = faults.iter().take(NAMED).map(Error::to_string).collect();
-        let more = match count.saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("; and {more} more, which `fastflow data check` lists"),
-        };
-        Err(Error::Dataset {
+        let named = named.join("; ");
+        let fault = |reason| Error::Dataset {
             path: self.root.clone(),
-            reason: format!("{count} files cannot be used: {}{more}", named.join("; ")),
+            reason: format!("{count} files cannot be used: {reason}"),
+        };
+        Err(match count.saturating_sub(NAMED) {
+            0 => fault(named),
+            more => fault(format!("{named}; and {more} more")).advise(Advice::CheckData),
         })
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use super::{BackboneRecord, Detector, DetectorConfig};
-use crate::{Error, Result, backbones, digest::sha256_file, estimators::Estimator, files, tensors};
+use crate::{
+    Advice, Error, Result, backbones, digest::sha256_file, estimators::Estimator, files, tensors,
+};
 
 /// The description, read first.
 pub const CONFIG_FILE: &str = "config.json";
@@ -80,10 +82,9 @@ pub fn read_config(folder: &Path) -> Result<DetectorConfig> {
     if !path.is_file() {
         return Err(Error::Config {
             path: folder.to_path_buf(),
-            reason: format!(
-                "not a detector's folder (no {CONFIG_FILE}); `fastflow train` makes one"
-            ),
-        });
+            reason: format!("not a detector's folder (no {CONFIG_FILE})"),
+        }
+        .advise(Advice::Train));
     }
     DetectorConfig::read(&path)
 }

@@ -18,6 +18,7 @@ pub enum MapKind {
     /// `-mean_c exp(-0.5 z_c^2)`: the paper's section 3.3 read literally.
     Prob,
     /// A distance from what is normal, of the methods that have no latents.
+    #[cfg_attr(feature = "cli", value(skip))]
     Distance,
 }
 

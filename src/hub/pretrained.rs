@@ -8,7 +8,7 @@ use super::{
     weights::{Hub, Places},
 };
 use crate::{
-    Error, Result,
+    Advice, Error, Result,
     detector::{Detector, DetectorConfig, LoadOptions, read_config, warn_of_other_weights},
 };
 
@@ -91,10 +91,7 @@ pub(super) fn load_with(
 /// What else helps when weights cannot be fetched.
 fn or_a_file(error: Error) -> Error {
     match error {
-        Error::Hub { place, reason } => Error::Hub {
-            place,
-            reason: format!("{reason}; or give the weights with --backbone-weights FILE"),
-        },
+        error @ Error::Hub { .. } => error.advise(Advice::BackboneWeights),
         other => other,
     }
 }

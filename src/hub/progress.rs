@@ -25,6 +25,11 @@ pub enum Event<'a> {
         /// Bytes to send in all.
         total: u64,
     },
+    /// Nobody was named to publish as, so that the repository shown is one of this namespace.
+    Unnamed {
+        /// The namespace that stands in.
+        namespace: &'a str,
+    },
     /// A sentence for the user: what is being waited for or was repaired.
     Notice(&'a str),
 }

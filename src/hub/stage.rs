@@ -147,10 +147,7 @@ impl Hub {
         }
         let default = options.namespace();
         if options.token.is_none() || options.offline {
-            let notice = format!(
-                "without FASTFLOW_NAMESPACE, --repo or HF_TOKEN this is shown as a repository of {default}"
-            );
-            progress(Event::Notice(&notice));
+            progress(Event::Unnamed { namespace: default });
             return Ok(default.into());
         }
         let asked = on_own_thread(|| {

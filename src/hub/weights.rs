@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub(super) use super::fetch::Hub;
 use super::{names::BACKBONE_FILE, progress::Progress};
 #[cfg(not(feature = "hub"))]
-use crate::Error;
+use crate::{Advice, Error};
 use crate::{Result, backbones, detector::BackboneRecord, digest::sha256_file};
 
 /// Stands in for the Hub where the crate is built without it.
@@ -118,8 +118,9 @@ fn download(
     Err(Error::Unknown {
         kind: "file with the weights of",
         name: record.id.clone(),
-        hint: "give --backbone-weights FILE; this program was built without the Hub".into(),
-    })
+        hint: "this program was built without the Hub".into(),
+    }
+    .advise(Advice::BackboneWeights))
 }
 
 #[cfg(test)]

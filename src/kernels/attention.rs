@@ -91,13 +91,20 @@ fn plain(qkv: &Tensor, heads: usize, mixing: Option<&HeadMixing>) -> Result<Tens
     if let Some(mixing) = mixing {
         scores = mix(&scores, &mixing.scores)?;
     }
-    let mut weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    let mut weights = softmax(&scores)?;
     if let Some(mixing) = mixing {
         let bias = mixing.bias.reshape((1, heads, 1, 1))?;
         weights = mix(&weights, &mixing.weights)?.broadcast_add(&bias)?;
     }
     let out = weights.matmul(&part(2)?)?.transpose(1, 2)?;
     Ok(out.reshape((batch, tokens, heads * width))?)
+}
+
+/// `exp(x - max x) / sum exp(x - max x)` over the last axis.
+fn softmax(scores: &Tensor) -> Result<Tensor> {
+    let peaks = scores.max_keepdim(D::Minus1)?;
+    let powers = scores.broadcast_sub(&peaks)?.exp()?;
+    Ok(powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?)
 }
 
 struct Problem<'a> {
@@ -360,6 +367,18 @@ mod tests {
         let qkv = (noise(&[1, 9, 3 * 8], 6) * 1e3).unwrap();
         let out = attention(&qkv, 1, None).unwrap().flatten_all().unwrap();
         assert!(out.to_vec1::<f32>().unwrap().iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
+    fn softmax_is_candle_nns_and_the_formula() {
+        let scores = (noise(&[3, 5, 33], 8) * 10.0).unwrap();
+        let ours = softmax(&scores).unwrap();
+        let theirs = candle_nn::ops::softmax(&scores, D::Minus1).unwrap();
+        assert!(gap(&ours, &theirs) < 1e-6);
+        let powers = scores.to_dtype(DType::F64).unwrap().exp().unwrap();
+        let sums = powers.sum_keepdim(D::Minus1).unwrap();
+        let formula = powers.broadcast_div(&sums).unwrap();
+        assert!(gap(&ours, &formula.to_dtype(DType::F32).unwrap()) < 1e-6);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use candle_core::Device;
 
 pub use super::tf32::set_tf32;
-use crate::{Error, Result};
+use crate::{Advice, Error, Result};
 
 /// `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl FromStr for DeviceChoice {
             "cuda" => Some(Self::Cuda(0)),
             other => other.strip_prefix("cuda:").and_then(number),
         };
-        choice.ok_or_else(|| Error::Invalid(format!("--device {text}: use auto, cpu or cuda:N")))
+        choice
+            .ok_or_else(|| Error::Invalid(format!("{text}: not a device; use auto, cpu or cuda:N")))
     }
 }
 
@@ -45,7 +46,10 @@ impl DeviceChoice {
             Self::Auto if !cfg!(feature = "cuda") => Ok((Device::Cpu, None)),
             Self::Auto => match gpu(0) {
                 Ok(device) => Ok((device, None)),
-                Err(why) => Ok((Device::Cpu, Some(format!("computing on the CPU: {why}")))),
+                Err(why) => {
+                    let why = format!("computing on the CPU: {}", why.problem());
+                    Ok((Device::Cpu, Some(why)))
+                }
             },
         }
     }
@@ -67,9 +71,10 @@ pub fn free_memory(device: &Device) -> Result<Option<u64>> {
 #[cfg(not(feature = "cuda"))]
 fn gpu(number: usize) -> Result<Device> {
     Err(Error::Invalid(format!(
-        "--device cuda:{number}: this program was built without CUDA; build it with --features cuda (or cudnn), \
-         or use --device cpu"
-    )))
+        "cuda:{number}: this program was built without CUDA"
+    ))
+    .advise(Advice::BuildWith("cuda"))
+    .advise(Advice::UseCpu))
 }
 
 #[cfg(feature = "cuda")]
@@ -82,15 +87,16 @@ mod gpu {
     };
     use candle_core::{CudaDevice, Device};
 
-    use crate::{Error, Result};
+    use crate::{Advice, Error, Result};
 
     /// 10 * major + minor of the oldest GPU that candle's kernels in this build run on.
     const OLDEST: &str = env!("FASTFLOW_COMPUTE_CAPABILITY");
 
     fn unusable(number: usize, why: impl std::fmt::Display) -> Error {
         Error::Invalid(format!(
-            "--device cuda:{number}: {why}; install NVIDIA's driver and CUDA's libraries, or use --device cpu"
+            "cuda:{number}: {why}; install NVIDIA's driver and CUDA's libraries"
         ))
+        .advise(Advice::UseCpu)
     }
 
     /// GPU `number`, with one stream for all threads.
@@ -100,16 +106,13 @@ mod gpu {
         }
         let count = CudaContext::device_count().map_err(|why| unusable(number, why))?;
         if number >= count as usize {
-            return Err(Error::Invalid(match count {
-                0 => format!(
-                    "--device cuda:{number}: this machine has no GPU that CUDA can use; use --device cpu"
-                ),
-                1 => format!("--device cuda:{number}: this machine has only cuda:0"),
-                _ => format!(
-                    "--device cuda:{number}: this machine has cuda:0 to cuda:{}",
-                    count - 1
-                ),
-            }));
+            let has =
+                |what: &str| Error::Invalid(format!("cuda:{number}: this machine has {what}"));
+            return Err(match count {
+                0 => has("no GPU that CUDA can use").advise(Advice::UseCpu),
+                1 => has("only cuda:0"),
+                _ => has(&format!("cuda:0 to cuda:{}", count - 1)),
+            });
         }
         let context = CudaContext::new(number).map_err(|why| unusable(number, why))?;
         let (major, minor) = context
@@ -162,11 +165,12 @@ mod gpu {
         }
         let dotted = |capability: i32| format!("{}.{}", capability / 10, capability % 10);
         Err(Error::Invalid(format!(
-            "--device cuda:{number}: this GPU has compute capability {}, this program was built for {} and later; \
-             build it with CUDA_COMPUTE_CAP={found}, or use --device cpu",
+            "cuda:{number}: this GPU has compute capability {}, this program was built for {} and later; \
+             build it with CUDA_COMPUTE_CAP={found}",
             dotted(found),
             dotted(oldest)
-        )))
+        ))
+        .advise(Advice::UseCpu))
     }
 
     #[cfg(test)]

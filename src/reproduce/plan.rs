@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::{Error, Result, backbones, datasets, training::Settings};
+use crate::{Advice, Error, Result, backbones, datasets, training::Settings};
 
 /// The variant that the plan's own settings make.
 pub(super) const BASE: &str = "base";
@@ -94,14 +94,12 @@ impl Plan {
             (Some(given), _) => given.to_path_buf(),
             (None, Some(named)) => beside.join(named),
             (None, None) => {
-                return Err(fail(
-                    "names no data; give the folder with --data DIR".into(),
-                ));
+                return Err(fail("names no data".into()).advise(Advice::NameData));
             }
         };
         Self::new(file, data).map_err(|error| match error {
             folder @ (Error::Dataset { .. } | Error::Io { .. }) => folder,
-            mistake => fail(mistake.to_string()),
+            mistake => mistake.reworded(fail),
         })
     }
 
@@ -163,7 +161,8 @@ impl Plan {
                 for backbone in &variant.backbones {
                     settings.resolve(backbone, 0).map_err(|error| {
                         let place = self.place(variant, category);
-                        Error::Invalid(format!("{place}, backbone {backbone}: {error}"))
+                        let at = format!("{place}, backbone {backbone}");
+                        error.reworded(|text| Error::Invalid(format!("{at}: {text}")))
                     })?;
                 }
             }
@@ -281,7 +280,8 @@ fn known_id(name: &str) -> String {
 /// A list of backbones, each with its tag.
 fn full_ids(place: &str, ids: &[String]) -> Result<Vec<String>> {
     let full = |id: &String| {
-        backbones::resolve_id(id).map_err(|error| Error::Invalid(format!("{place}: {error}")))
+        backbones::resolve_id(id)
+            .map_err(|error| error.reworded(|text| Error::Invalid(format!("{place}: {text}"))))
     };
     let ids = ids.iter().map(full).collect::<Result<Vec<_>>>()?;
     check_list(place, &ids)?;

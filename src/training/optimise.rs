@@ -19,7 +19,7 @@ use super::{
     stop::{Best, Judge},
 };
 use crate::{
-    Error, Result,
+    Advice, Error, Result,
     estimators::{EstimatorConfig, FeatureSource, Fitting, Trainable},
     kernels::FeatureShape,
 };
@@ -83,17 +83,19 @@ pub(super) fn open_checkpoint(
     }
     if !path.is_file() {
         return Err(Error::Training(format!(
-            "nothing to resume: {} does not exist; leave out --resume",
+            "nothing to resume: {} does not exist",
             path.display()
-        )));
+        ))
+        .advise(Advice::StartAnew));
     }
     let checkpoint = checkpoint::load(&path)?;
     if checkpoint.position.fingerprint != fingerprint {
         return Err(Error::Training(format!(
-            "{} belongs to a run with other settings, images or program version; repeat the command \
-             it was started with, or leave out --resume to start anew",
+            "{} belongs to a run with other settings, images or program version; repeat what it was \
+             started with",
             path.display()
-        )));
+        ))
+        .advise(Advice::StartAnew));
     }
     Ok(Some(checkpoint))
 }
@@ -298,11 +300,12 @@ impl Optimisation<'_> {
             if stop {
                 let path = self.save(state)?;
                 return Err(Error::Training(format!(
-                    "interrupted in epoch {} of {}; the state is in {}, go on with --resume",
+                    "interrupted in epoch {} of {}; the state is in {}",
                     state.position.epoch + 1,
                     self.config.epochs,
                     path.display()
-                )));
+                ))
+                .advise(Advice::Resume));
             }
             if save {
                 self.save(state)?;
@@ -344,12 +347,12 @@ impl Optimisation<'_> {
     fn diverged(&self, state: &mut State, loss: f64, norm: f64) -> Result<Error> {
         let path = self.save(state)?;
         Ok(Error::Training(format!(
-            "the loss became {loss} (gradient norm {norm}) in epoch {}, step {}; the last good state is in {}; \
-             try a smaller --learning-rate or a --gradient-clip",
+            "the loss became {loss} (gradient norm {norm}) in epoch {}, step {}; the last good state is in {}",
             state.position.epoch + 1,
             state.position.step + 1,
             path.display()
-        )))
+        ))
+        .advise(Advice::SmallerSteps))
     }
 
     /// One step of the CPU's optimizer, unless loss or gradient is not finite.

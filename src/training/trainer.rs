@@ -14,7 +14,7 @@ use super::{
     run::{HeldOutFit, RunFolder},
 };
 use crate::{
-    Error, Result,
+    Advice, Error, Result,
     backbones::{Backbone, input_shapes},
     datasets::{Dataset, Sample},
     detector::{
@@ -106,9 +106,10 @@ impl Trainer {
         let parts = self.settle(origin)?;
         if resume && !parts.estimator.is_trained() {
             return Err(Error::Training(format!(
-                "{} is fitted in one pass and leaves nothing to resume; leave out --resume",
+                "{} is fitted in one pass and leaves nothing to resume",
                 parts.estimator.title()
-            )));
+            ))
+            .advise(Advice::StartAnew));
         }
         let (train, held_out) = dataset.split_held_out(self.config.seed);
         let data_hash = dataset.hash()?;

@@ -15,6 +15,8 @@ pub const MAX_LINES: usize = 500;
 const GROUND: &str = "error";
 /// Where `unsafe` may be written.
 const UNSAFE: [&str; 2] = ["kernels", "mapped"];
+/// Where a command line's flags may be named: the program, and the build script, which calls nvcc.
+const FLAGS: [&str; 3] = ["cli/", "main.rs", "kernels/build.rs"];
 const BANNED_MACROS: [&str; 3] = ["panic", "todo", "unimplemented"];
 
 /// What the crate's root says: floors from its docs, and which module a re-exported name is from.
@@ -278,6 +280,11 @@ impl Walk<'_> {
             if word(at) == "unwrap" && at > 0 && word(at - 1) == "." && !self.in_test {
                 self.report(line, "`.unwrap()` outside tests");
             }
+            if let TokenTree::Literal(_) = tree
+                && !(at > 1 && word(at - 1) == "=" && word(at - 2) == "doc")
+            {
+                self.literal(&word(at), line);
+            }
             if BANNED_MACROS.contains(&word(at).as_str()) && word(at + 1) == "!" && !self.in_test {
                 self.report(line, &format!("`{}!` outside tests", word(at)));
             }
@@ -304,12 +311,36 @@ impl Walk<'_> {
         }
     }
 
+    /// A string as written: the library names fields, and the program alone knows its flags.
+    fn literal(&mut self, text: &str, line: usize) {
+        let may = self.in_test || FLAGS.iter().any(|place| self.path.starts_with(place));
+        if !may && let Some(flag) = flag(text) {
+            self.report(
+                line,
+                &format!("a string outside src/cli names the flag `{flag}`"),
+            );
+        }
+    }
+
     fn within(&mut self, test: bool, visit: impl FnOnce(&mut Self)) {
         let before = self.in_test;
         self.in_test |= test;
         visit(self);
         self.in_test = before;
     }
+}
+
+/// The first flag (`--seed`) in a text.
+fn flag(text: &str) -> Option<&str> {
+    text.match_indices("--").find_map(|(at, _)| {
+        let apart = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '-');
+        let flag = &text[at..];
+        let end = flag
+            .find(|c: char| !c.is_ascii_lowercase() && c != '-')
+            .unwrap_or(flag.len());
+        let named = flag[2..].starts_with(|c: char| c.is_ascii_lowercase());
+        (apart && named).then_some(&flag[..end])
+    })
 }
 
 /// A comment with SAFETY among the comments, attributes and the statement's own lines just above.
@@ -360,6 +391,20 @@ impl<'ast> Visit<'ast> for Walk<'_> {
             .collect();
         self.import(&parts, path.span().start().line);
         syn::visit::visit_path(self, path);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        // A doc comment is an attribute with a string.
+        if !attribute.path().is_ident("doc") {
+            syn::visit::visit_attribute(self, attribute);
+        }
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.tokens(list.tokens.clone(), &mut Walk::macro_words);
+        }
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.literal(&text.value(), text.span().start().line);
     }
 
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {

@@ -207,7 +207,7 @@ fn mistakes_are_told_in_one_line() {
         ),
         ("variant.exp", "variant.base", "another name"),
         ("category.transistor", "category.grid", "category.grid"),
-        ("data = \"mvtec\"", "", "--data"),
+        ("data = \"mvtec\"", "", "`data`"),
         ("kernels = \"3-3\"", "kernels = \"5-5\"", "5-5"),
         (
             "[\"resnet18\"]\n[variant.plain",
