@@ -11,8 +11,10 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 
+#[cfg(feature = "hub")]
+pub(crate) use artifact::other_weights;
+pub(crate) use artifact::warn_of_other_weights;
 pub use artifact::{CONFIG_FILE, LoadOptions, MODEL_FILE, read_config};
-pub(crate) use artifact::{other_weights, warn_of_other_weights};
 pub use config::{BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION};
 pub use explanation::{Noise, ScaleExplanation};
 pub use record::{

@@ -150,7 +150,7 @@ mod tests {
             detector: Some(folder.path()),
             hub: None,
         };
-        let mut found = |places: Places| places.find(&recorded, &|_| ()).unwrap().unwrap();
+        let found = |places: Places| places.find(&recorded, &|_| ()).unwrap().unwrap();
         let first = found(places);
         assert_eq!(first.path, given);
         assert_eq!(first.record.sha256, Some(sha256("given")));
