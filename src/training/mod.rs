@@ -6,6 +6,7 @@ mod calibration;
 mod checkpoint;
 mod config;
 mod device;
+mod early_stopping;
 mod fit;
 mod gradients;
 mod learner;
@@ -14,7 +15,6 @@ mod order;
 mod photos;
 mod progress;
 mod run;
-mod stop;
 mod trainer;
 
 pub use adam::{Adam, AdamConfig};
