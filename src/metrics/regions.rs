@@ -17,7 +17,8 @@ pub fn regions(mask: &[bool], width: usize) -> Result<Vec<Vec<usize>>> {
         return Ok(Vec::new());
     };
     let (left, top) = (*columns.start(), *rows.start());
-    let (box_width, box_height) = (columns.count(), rows.count());
+    // One empty column more: imageproc 0.27 has no room for the label of a box that is a single pixel.
+    let (box_width, box_height) = (columns.count() + 1, rows.count());
     if box_width.saturating_mul(box_height) > u32::MAX as usize {
         return Err(Error::Metric {
             metric: "regions",
@@ -25,8 +26,9 @@ pub fn regions(mask: &[bool], width: usize) -> Result<Vec<Vec<usize>>> {
         });
     }
     let marked = GrayImage::from_fn(box_width as u32, box_height as u32, |x, y| {
-        let pixel = (top + y as usize) * width + left + x as usize;
-        Luma([u8::from(mask[pixel])])
+        let (column, row) = (left + x as usize, top + y as usize);
+        let inside = (x as usize) < box_width - 1;
+        Luma([u8::from(inside && mask[row * width + column])])
     });
     // Labels count from 1 in the order of the regions' first pixels; 0 is not marked.
     let labels = connected_components(&marked, Connectivity::Eight, Luma([0]));
@@ -103,6 +105,14 @@ mod tests {
             assert!(expected.len() > 2, "{expected:?}");
             assert_eq!(regions(&mask, width).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_single_pixel_is_a_region() {
+        let mut mask = [false; 12];
+        mask[11] = true;
+        assert_eq!(regions(&mask, 4).unwrap(), [[11]]);
+        assert_eq!(regions(&[true], 1).unwrap(), [[0]]);
     }
 
     #[test]
