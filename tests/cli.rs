@@ -806,7 +806,7 @@ fn damaged_artifacts_are_named() {
         &["config.json", "surprise"],
     );
     refused(
-        &edited("\"schema_version\": 1", "\"schema_version\": 99"),
+        &edited("\"schema_version\": 2", "\"schema_version\": 99"),
         &model,
         &["schema_version"],
     );

@@ -39,7 +39,7 @@ impl DefectivePixels {
                 mask.len()
             )));
         }
-        for region in regions(mask, width) {
+        for region in regions(mask, width)? {
             let share = 1.0 / region.len() as f64;
             for pixel in region {
                 if scores[pixel].is_nan() {

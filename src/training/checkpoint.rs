@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{EpochRecord, stop::Best};
+use super::{EpochRecord, early_stopping::Best};
 use crate::{Error, Result, estimators::Estimator, tensors};
 
 const METADATA_KEY: &str = "fastflow.training";

@@ -63,7 +63,7 @@ pub struct TrainConfig {
     pub checkpoint_every: Duration,
 }
 
-/// The stopping rule: after every epoch held-out photos are scored with and without synthetic defects.
+/// The stopping rule (early stopping): after every epoch held-out photos are scored with and without synthetic defects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {

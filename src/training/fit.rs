@@ -5,10 +5,10 @@ use candle_core::Device;
 use super::{
     DeviceFeatures, EpochRecord, Progress, TrainConfig,
     checkpoint::Checkpoint,
+    early_stopping::Validator,
     mean_nll,
     optimise::{self, Optimisation},
     run::RunFolder,
-    stop::Judge,
     trainer::Parts,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(super) struct Data<'a> {
     pub(super) validation: Option<Validation<'a>>,
 }
 
-/// What the stopping rule judges by.
+/// What the stopping rule validates by.
 pub(super) struct Validation<'a> {
     pub(super) features: Records<'a>,
     pub(super) defective: Vec<bool>,
@@ -84,7 +84,7 @@ impl Fit<'_> {
             fingerprint: self.fingerprint.to_string(),
             final_fit: last,
         };
-        let judge = validation.map(|validation| Judge {
+        let validator = validation.map(|validation| Validator {
             scoring: &self.config.scoring,
             features: &validation.features,
             defective: &validation.defective,
@@ -100,7 +100,7 @@ impl Fit<'_> {
             checkpoint,
             features,
             held_out,
-            judge.as_ref(),
+            validator.as_ref(),
             progress,
         )?;
         let held_out = DeviceFeatures::streamed(held_out, self.device);

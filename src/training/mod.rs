@@ -6,6 +6,7 @@ mod calibration;
 mod checkpoint;
 mod config;
 mod device;
+mod early_stopping;
 mod fit;
 mod gradients;
 mod learner;
@@ -15,7 +16,6 @@ mod photos;
 mod progress;
 mod recipe;
 mod run;
-mod stop;
 mod trainer;
 
 pub use adam::{Adam, AdamConfig};

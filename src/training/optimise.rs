@@ -11,12 +11,12 @@ use super::{
     AdamConfig, DeviceFeatures, EpochRecord, Gradients, Progress, TrainConfig, batch_gradients,
     checkpoint::{self, Checkpoint, Position},
     device_step,
+    early_stopping::{Best, Validator},
     gradients::per_value,
     learner::Learner,
     mean_nll,
     order::epoch_order,
     run::RunFolder,
-    stop::{Best, Judge},
 };
 use crate::{
     Advice, Error, Result,
@@ -101,7 +101,7 @@ pub(super) fn open_checkpoint(
 }
 
 impl Optimisation<'_> {
-    /// Trains `model` (or what the checkpoint holds) for the configured epochs, or until `judge` sees no better
+    /// Trains `model` (or what the checkpoint holds) for the configured epochs, or until `validator` sees no better
     /// one; then the best one's is returned.
     pub(super) fn fit(
         &self,
@@ -109,7 +109,7 @@ impl Optimisation<'_> {
         checkpoint: Option<Checkpoint>,
         store: &dyn FeatureSource,
         held_out: &dyn FeatureSource,
-        judge: Option<&Judge<'_>>,
+        validator: Option<&Validator<'_>>,
         progress: &mut dyn Progress,
     ) -> Result<Fitted> {
         let views = self.config.augmentation.as_ref().map_or(1, |a| a.count);
@@ -124,7 +124,7 @@ impl Optimisation<'_> {
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
             self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)?;
             let record = self.end_epoch(&mut state, store, &held_out, order.len())?;
-            let record = self.judge(&mut state, record, judge)?;
+            let record = self.validate(&mut state, record, validator)?;
             self.folder.event("epoch", &record)?;
             progress.epoch(&record, self.config.epochs);
             state.position.history.push(record);
@@ -178,16 +178,16 @@ impl Optimisation<'_> {
     }
 
     /// Lets the stopping rule see an epoch that is over.
-    fn judge(
+    fn validate(
         &self,
         state: &mut State,
         mut record: EpochRecord,
-        judge: Option<&Judge<'_>>,
+        validator: Option<&Validator<'_>>,
     ) -> Result<EpochRecord> {
-        let Some(judge) = judge else {
+        let Some(validator) = validator else {
             return Ok(record);
         };
-        let auroc = judge.auroc(state.model.as_ref())?;
+        let auroc = validator.auroc(state.model.as_ref())?;
         record.synthetic_auroc = Some(auroc);
         let this = Best {
             epoch: record.epoch,

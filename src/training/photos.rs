@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 
 use super::{
-    TrainConfig,
+    TrainConfig, early_stopping,
     fit::{Data, Validation},
     order::{self, Stream},
-    stop,
 };
 use crate::{
     datasets::{Dataset, Sample},
@@ -41,7 +40,7 @@ impl Photos {
         }
         photos.held_out = photos.add(plain(held_out));
         if config.stop.is_some() && !first_is_over {
-            let samples = stop::exam(held_out);
+            let samples = early_stopping::validation_samples(held_out);
             let defective = samples.iter().map(Sample::is_defective).collect();
             photos.validation = Some((photos.add(plain(&samples)), defective));
         }
@@ -137,7 +136,7 @@ mod tests {
             view: turned,
         };
         let edited = Job {
-            sample: stop::exam(&[a])[1].clone(),
+            sample: early_stopping::validation_samples(&[a])[1].clone(),
             view: View::IDENTITY,
         };
         assert_eq!(photos.add(vec![view.clone(), edited.clone()]), [2, 3]);

@@ -1,4 +1,4 @@
-//! When to stop without having seen a real defect: held-out good photos are scored as they are and with
+//! Early stopping without having seen a real defect: held-out good photos are scored as they are and with
 //! synthetic defects, and the epoch that tells the two apart best is kept.
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,10 @@ use crate::{
 /// Not the seed of `eval --synthetic-defects`: what a choice was made on flatters.
 const SEED: u64 = 1;
 
-/// The test that epochs are compared by.
-pub(super) struct Judge<'a> {
+/// The validation that epochs are compared by.
+pub(super) struct Validator<'a> {
     pub scoring: &'a Scoring,
-    /// Features of [`exam`]'s images.
+    /// Features of [`validation_samples`]'s images.
     pub features: &'a dyn FeatureSource,
     /// Which of them have a defect.
     pub defective: &'a [bool],
@@ -35,11 +35,11 @@ pub(super) struct Best {
 }
 
 /// The held-out photos, each as it is and with every kind of synthetic defect.
-pub(super) fn exam(held_out: &[Sample]) -> Vec<Sample> {
+pub(super) fn validation_samples(held_out: &[Sample]) -> Vec<Sample> {
     synthetic_defects(held_out, SEED)
 }
 
-impl Judge<'_> {
+impl Validator<'_> {
     /// How well image scores tell the photos with a defect from those without: image AUROC.
     pub fn auroc(&self, model: &dyn Estimator) -> Result<f64> {
         let native = calibration::native_maps(model, self.scoring, self.features)?;
