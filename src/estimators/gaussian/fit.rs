@@ -124,7 +124,8 @@ impl Moments {
         for (row, &value) in vector.iter().enumerate() {
             let value = f64::from(value);
             self.sum[row] += value;
-            for (product, other) in products.by_ref().zip(&vector[..=row]) {
+            // The row first: a zip that began with the products would lose one of them at its end.
+            for (other, product) in vector[..=row].iter().zip(products.by_ref()) {
                 *product += value * f64::from(*other);
             }
         }

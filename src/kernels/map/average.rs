@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub fn local_average(maps: &Tensor, side: usize) -> Result<Tensor> {
     let (_, _, height, width) = maps.dims4()?;
     crate::kernels::shape::expect_f32("maps to average", maps, maps.dims())?;
-    if side % 2 == 0 {
+    if side.is_multiple_of(2) {
         return Err(Error::Invalid(format!(
             "local averages need an odd side, not {side}"
         )));
