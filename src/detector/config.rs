@@ -15,7 +15,7 @@ use crate::{
     kernels::FeatureShape,
 };
 
-/// Version of the format that is written; older ones are read ([`super::schema`]).
+/// Version of the format that is written; older ones are read (`schema.rs`).
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// A config larger than this is not one of ours.
