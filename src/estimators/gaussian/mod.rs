@@ -113,6 +113,7 @@ impl ClosedMethod for PaDiMConfig {
         features: &dyn FeatureSource,
         with: &mut FitWith<'_>,
     ) -> Result<Box<dyn Estimator>> {
+        self.validate(features.shapes())?;
         let tensors = fit::tensors(self, features, with)?;
         self.load(features.shapes(), tensors, with.device)
     }

@@ -223,6 +223,7 @@ impl ClosedMethod for PatchCoreConfig {
         features: &dyn FeatureSource,
         with: &mut FitWith<'_>,
     ) -> Result<Box<dyn Estimator>> {
+        self.validate(features.shapes())?;
         let mut tensors = BTreeMap::new();
         for input in 0..self.inputs {
             fit::bank(self, input, features, with)?.name(input, &mut tensors);
