@@ -73,6 +73,11 @@ impl Settings {
     /// The first setting that is out of range, or one that would change what is adapted.
     pub fn adapt(&self, parent: &DetectorConfig, seed: u64) -> Result<TrainConfig> {
         self.check_ranges()?;
+        if !parent.estimator.is_trained() && self.has_optimiser() {
+            return Err(parent.estimator.lacks(
+                "optimiser (epochs, batch, learning rate, schedule, stopping rule); it is fitted in one pass",
+            ));
+        }
         let record = parent.training.as_ref();
         let record = record.and_then(|record| record.optimisation.as_ref());
         let preset = record.map_or(self.preset(), |record| record.preset);
