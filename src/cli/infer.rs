@@ -64,20 +64,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let overlays = report::overlay_names(&images);
     let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
     let (mut defective, mut failed) = (0, 0);
-    // A single image has all cores for itself; of many, every core takes its own.
-    let wave = if images.len() == 1 {
-        1
-    } else {
-        2 * rayon::current_num_threads()
-    };
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
-    for chunk in jobs.chunks(wave) {
-        let inspect =
-            |job: &(&PathBuf, &PathBuf)| inspect(&detector, job.0, job.1, args.out.as_deref());
-        let results: Vec<_> = match chunk {
-            [one] => vec![inspect(one)],
-            many => many.par_iter().map(inspect).collect(),
-        };
+    for chunk in jobs.chunks(detector.batch_size()) {
+        let results = inspect(&detector, chunk, args.out.as_deref());
         for ((image, _), result) in chunk.iter().zip(results) {
             match result {
                 Ok((prediction, overlay)) => {
@@ -123,24 +112,25 @@ fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(images)
 }
 
+/// What is found in each photo, and where its overlay was written.
 fn inspect(
     detector: &Detector,
-    path: &Path,
-    overlay: &Path,
+    jobs: &[(&PathBuf, &PathBuf)],
     out: Option<&Path>,
-) -> candle_fastflow::Result<(Prediction, Option<PathBuf>)> {
-    let image = imaging::decode(path)?;
-    let prediction = detector.predict(&image)?;
-    let written = match out {
-        Some(out) => Some(write_overlay(
-            detector,
-            &image,
-            &prediction,
-            out.join(overlay),
-        )?),
-        None => None,
+) -> Vec<candle_fastflow::Result<(Prediction, Option<PathBuf>)>> {
+    let found = detector.predict_each(jobs.len(), |index| imaging::decode(jobs[index].0));
+    let written = |((_, overlay), found): (&(&PathBuf, &PathBuf), candle_fastflow::Result<_>)| {
+        let (image, prediction) = found?;
+        let written = match out {
+            Some(out) => {
+                let path = out.join(overlay);
+                Some(write_overlay(detector, &image, &prediction, path)?)
+            }
+            None => None,
+        };
+        Ok((prediction, written))
     };
-    Ok((prediction, written))
+    jobs.par_iter().zip(found).map(written).collect()
 }
 
 fn write_overlay(

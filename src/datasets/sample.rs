@@ -88,6 +88,17 @@ impl Sample {
         }
     }
 
+    /// Columns and rows of [`Self::read`]'s image; of a plain file its header tells.
+    ///
+    /// # Errors
+    /// As [`imaging::decode`].
+    pub fn dimensions(&self) -> Result<(u32, u32)> {
+        match (&self.record, &self.edit) {
+            (None, None) => imaging::dimensions(&self.image),
+            _ => Ok(self.read()?.dimensions()),
+        }
+    }
+
     fn original(&self) -> Result<RgbImage> {
         match self.record {
             Some(record) => cifar10::read(&self.image, record),

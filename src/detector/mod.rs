@@ -1,6 +1,7 @@
 //! A detector: backbone + estimator + preprocessing + calibration, and the folder it lives in.
 
 mod artifact;
+mod batch;
 mod config;
 mod explanation;
 mod record;
@@ -178,11 +179,7 @@ impl Detector {
     /// # Errors
     /// When the photo cannot be preprocessed.
     pub fn native_maps(&self, image: &RgbImage) -> Result<NativeMaps> {
-        let features = self.features(image)?;
-        let maps = self
-            .estimator
-            .native_maps(&features, &self.config.scoring)?;
-        maps.to_cpu()
+        self.maps_of_features(&self.features(image)?)
     }
 
     fn features(&self, image: &RgbImage) -> Result<Vec<Tensor>> {
@@ -225,12 +222,15 @@ impl Detector {
             self.input_size(),
         )?;
         let score = finite(scores.squeeze(0)?.to_scalar()?)?;
+        self.prediction(score, &AnomalyMap::of(&maps)?, image)
+    }
+
+    fn prediction(&self, score: f32, map: &AnomalyMap, image: &RgbImage) -> Result<Prediction> {
         let (width, height) = image.dimensions();
-        let map = AnomalyMap::of(&maps)?.resized(width as usize, height as usize)?;
         Ok(Prediction {
             score,
             verdict: self.verdict(score),
-            map,
+            map: map.resized(width as usize, height as usize)?,
         })
     }
 

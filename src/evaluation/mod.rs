@@ -1,5 +1,6 @@
 //! A detector over a test set: scores, and metrics that see every pixel exactly.
 
+mod features;
 mod figures;
 mod pixels;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use features::TestFeatures;
 pub use figures::Metrics;
 
 use pixels::PixelRankings;
@@ -103,16 +105,55 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     ready(dataset)?;
     let mut inspected = Vec::with_capacity(dataset.test.len());
-    for chunk in dataset.test.chunks(2 * rayon::current_num_threads()) {
-        let results: Vec<Result<Inspected>> = chunk
-            .par_iter()
-            .map(|sample| inspect(detector, sample, &dataset.root))
-            .collect();
-        for result in results {
+    for chunk in dataset.test.chunks(detector.batch_size()) {
+        let results = detector.native_maps_each(chunk.len(), |index| chunk[index].read());
+        let results = chunk.par_iter().zip(results).map(|(sample, found)| {
+            let found = found.map(|(image, maps)| (maps, image.dimensions()));
+            scored(detector, sample, &dataset.root, found)
+        });
+        for result in results.collect::<Vec<_>>() {
             inspected.push(result?);
         }
         progress(inspected.len(), dataset.test.len());
     }
+    measured(detector, dataset, inspected, options)
+}
+
+/// [`evaluate`] from features of the test images that are there already.
+///
+/// # Errors
+/// As [`evaluate`], and when the features are of other images or another backbone.
+pub fn evaluate_features(
+    detector: &Detector,
+    dataset: &Dataset,
+    features: &TestFeatures,
+    options: Options,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation> {
+    ready(dataset)?;
+    let mut inspected = Vec::with_capacity(dataset.test.len());
+    let records: Vec<usize> = (0..dataset.test.len()).collect();
+    for chunk in records.chunks(detector.batch_size()) {
+        let look = |&record: &usize| {
+            let sample = &dataset.test[record];
+            let found = features.maps(detector, record);
+            scored(detector, sample, &dataset.root, found)
+        };
+        for result in chunk.par_iter().map(look).collect::<Vec<_>>() {
+            inspected.push(result?);
+        }
+        progress(inspected.len(), dataset.test.len());
+    }
+    measured(detector, dataset, inspected, options)
+}
+
+/// The figures of what was inspected.
+fn measured(
+    detector: &Detector,
+    dataset: &Dataset,
+    inspected: Vec<Inspected>,
+    options: Options,
+) -> Result<Evaluation> {
     let pixels = pixels::rankings(detector, &dataset.test, &inspected, options)?;
     let (images, maps): (Vec<_>, Vec<_>) =
         inspected.into_iter().map(|i| (i.result, i.maps)).unzip();
@@ -150,13 +191,15 @@ pub fn ready(dataset: &Dataset) -> Result<()> {
     })
 }
 
-fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspected> {
-    let image = sample.read()?;
-    let scored = || {
-        let maps = detector.native_maps(&image)?;
-        Ok((detector.score(&maps)?, maps))
-    };
-    let (score, maps) = scored().map_err(|why: Error| match why {
+/// The score of an image from its maps; `found` holds these and the image's columns and rows.
+fn scored(
+    detector: &Detector,
+    sample: &Sample,
+    root: &Path,
+    found: Result<(NativeMaps, (u32, u32))>,
+) -> Result<Inspected> {
+    let found = found.and_then(|(maps, size)| Ok((detector.score(&maps)?, maps, size)));
+    let (score, maps, size) = found.map_err(|why: Error| match why {
         Error::Invalid(why) => Error::Invalid(format!("{}: {why}", sample.name(root))),
         other => other,
     })?;
@@ -166,11 +209,7 @@ fn inspect(detector: &Detector, sample: &Sample, root: &Path) -> Result<Inspecte
         score,
         verdict: detector.verdict(score),
     };
-    Ok(Inspected {
-        result,
-        maps,
-        size: image.dimensions(),
-    })
+    Ok(Inspected { result, maps, size })
 }
 
 fn classes(images: &[ImageResult], pixels: Option<&PixelRankings<'_>>) -> Result<Vec<ClassResult>> {

@@ -5,7 +5,9 @@ use std::str::FromStr;
 use candle_core::Device;
 
 pub use super::tf32::set_tf32;
-use crate::{Advice, Error, Result};
+#[cfg(not(feature = "cuda"))]
+use crate::Advice;
+use crate::{Error, Result};
 
 /// `auto`, `cpu` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

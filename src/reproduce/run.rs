@@ -15,11 +15,13 @@ use crate::{
     Error, Result, backbones,
     datasets::Dataset,
     detector::{CONFIG_FILE, DatasetRecord, Detector, DetectorConfig, LoadOptions, read_config},
-    evaluation, files,
+    evaluation::{self, TestFeatures},
+    files,
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
     speed::Speed,
     training::{
-        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Trained, Trainer,
+        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, TrainConfig, Trained,
+        Trainer,
     },
 };
 
@@ -159,7 +161,7 @@ impl<'a> Runner<'a> {
         let inputs = self.inputs(cell)?;
         let (folder, path) = (cell.detector(self.out), cell.result(self.out));
         let before = CellResult::read(&path)?.filter(|result| result.stands(&inputs, &folder));
-        let (mut result, mut detector, trained) = match before {
+        let (mut result, mut subject, trained) = match before {
             Some(mut result) => {
                 if result.inputs.name != inputs.name {
                     rename(&folder, &inputs.name)?;
@@ -169,13 +171,13 @@ impl<'a> Runner<'a> {
                 (result, None, false)
             }
             None => {
-                let (result, detector) = self.train(cell, inputs, progress)?;
+                let (result, subject) = self.train(cell, inputs, progress)?;
                 result.write(&path)?;
                 remove(&folder.join(RUN_FOLDER).join(CHECKPOINT_FILE))?;
-                (result, Some(detector), true)
+                (result, Some(subject), true)
             }
         };
-        let scored = self.rescore(cell, &mut result, &mut detector, progress)?;
+        let scored = self.rescore(cell, &mut result, &mut subject, progress)?;
         Ok(trained || scored)
     }
 
@@ -202,7 +204,7 @@ impl<'a> Runner<'a> {
         cell: &Cell,
         inputs: Inputs,
         progress: &mut dyn Progress,
-    ) -> Result<(CellResult, Detector)> {
+    ) -> Result<(CellResult, Subject)> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
         let mut settings = inputs.settings.clone();
@@ -220,22 +222,22 @@ impl<'a> Runner<'a> {
         let resume = resumable(&folder, &inputs)?;
         let origin = Origin::Scratch { backbone, record };
         let trainer = Trainer::new(config, self.device.clone())?;
-        let Trained {
-            mut detector,
-            history,
-        } = trainer.fit(&dataset, origin, &folder, resume, progress)?;
-        let own = measure(&detector, &dataset, &inputs.settings, progress)?;
+        let Trained { detector, history } =
+            trainer.fit(&dataset, origin, &folder, resume, progress)?;
+        let mut subject = Subject::new(detector, &dataset, &folder, progress)?;
+        let own = subject.measure(&dataset, &inputs.settings, progress)?;
+        let detector = &mut subject.detector;
         detector.set_metrics(own.metrics.clone());
         detector.save(&folder)?;
         write_card(detector.config(), &folder)?;
         let config = detector.config();
-        let mut result = CellResult::new(inputs, config.estimator.clone(), self.speed(&detector)?);
+        let mut result = CellResult::new(inputs, config.estimator.clone(), self.speed(detector)?);
         let training = config.training.as_ref();
         let run = training.and_then(|record| record.optimisation.as_ref());
         result.kept_epoch = run.and_then(|run| Some(run.stopping.as_ref()?.epoch));
         result.seconds = history.iter().map(|epoch| epoch.seconds).sum();
         result.scores.insert(cell.variant.clone(), own);
-        Ok((result, detector))
+        Ok((result, subject))
     }
 
     fn speed(&self, detector: &Detector) -> Result<Speed> {
@@ -251,7 +253,7 @@ impl<'a> Runner<'a> {
         &mut self,
         cell: &Cell,
         result: &mut CellResult,
-        detector: &mut Option<Detector>,
+        subject: &mut Option<Subject>,
         progress: &mut dyn Progress,
     ) -> Result<bool> {
         let variants = self.plan.scorings(cell);
@@ -262,19 +264,23 @@ impl<'a> Runner<'a> {
             if before.is_some_and(|scored| scored.settings == settings) {
                 continue;
             }
-            if detector.is_none() {
-                let options = LoadOptions {
-                    backbone_weights: self.resources.weights(&cell.backbone)?.0.clone(),
-                    device: self.device.clone(),
-                };
-                *detector = Some(Detector::load(&cell.detector(self.out), &options)?);
-            }
-            let Some(detector) = detector.as_mut() else {
-                continue;
+            let subject = match subject {
+                Some(subject) => subject,
+                None => {
+                    let options = LoadOptions {
+                        backbone_weights: self.resources.weights(&cell.backbone)?.0.clone(),
+                        device: self.device.clone(),
+                    };
+                    let folder = cell.detector(self.out);
+                    let detector = Detector::load(&folder, &options)?;
+                    let dataset = self.resources.dataset(&cell.category)?;
+                    subject.insert(Subject::new(detector, dataset, &folder, progress)?)
+                }
             };
-            detector.set_scoring(settings.resolve(&cell.backbone, cell.seed)?.scoring)?;
+            let scoring = settings.resolve(&cell.backbone, cell.seed)?.scoring;
+            subject.detector.set_scoring(scoring)?;
             let dataset = self.resources.dataset(&cell.category)?;
-            let scored = measure(detector, dataset, &settings, progress)?;
+            let scored = subject.measure(dataset, &settings, progress)?;
             result.scores.insert(variant.name.clone(), scored);
             result.write(&cell.result(self.out))?;
             work = true;
@@ -312,22 +318,46 @@ fn settings(plan: &Plan, cell: &Cell, variant: &str) -> Result<Settings> {
     plan.settings(variant, &cell.category)
 }
 
-fn measure(
-    detector: &Detector,
-    dataset: &Dataset,
-    settings: &Settings,
-    progress: &mut dyn Progress,
-) -> Result<Scored> {
-    let options = evaluation::Options {
-        pixel_size: settings.pixel_size,
-    };
-    let evaluation = evaluation::evaluate(detector, dataset, options, &mut |done, total| {
-        progress.evaluated(done, total);
-    })?;
-    Ok(Scored {
-        settings: settings.clone(),
-        metrics: evaluation.metrics.to_map(),
-    })
+/// A detector that is measured, in several ways if the plan wants it, on features that are extracted once.
+struct Subject {
+    detector: Detector,
+    features: TestFeatures,
+}
+
+impl Subject {
+    /// Extracts the test images' features; what is too much for the memory goes to a file in `folder`.
+    fn new(
+        detector: Detector,
+        dataset: &Dataset,
+        folder: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let limit = TrainConfig::DEFAULT_MEMORY_LIMIT;
+        let features =
+            TestFeatures::extract(&detector, dataset, limit, folder, &mut |done, total| {
+                progress.features(done, total);
+            })?;
+        Ok(Self { detector, features })
+    }
+
+    fn measure(
+        &self,
+        dataset: &Dataset,
+        settings: &Settings,
+        progress: &mut dyn Progress,
+    ) -> Result<Scored> {
+        let options = evaluation::Options {
+            pixel_size: settings.pixel_size,
+        };
+        let (detector, features) = (&self.detector, &self.features);
+        let mut tell = |done, total| progress.evaluated(done, total);
+        let evaluation =
+            evaluation::evaluate_features(detector, dataset, features, options, &mut tell)?;
+        Ok(Scored {
+            settings: settings.clone(),
+            metrics: evaluation.metrics.to_map(),
+        })
+    }
 }
 
 /// An error when told to end.
