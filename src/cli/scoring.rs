@@ -20,7 +20,8 @@ pub struct ScoringArgs {
     /// Weights of the scales in the image score, finest first, for example 0,1,1
     #[arg(long, value_name = "W,W,...", value_delimiter = ',')]
     image_weights: Option<Vec<f32>>,
-    /// Smooth the maps with a Gaussian of this deviation, in pixels of the network's input
+    /// Smooth the maps with a Gaussian of this deviation, in pixels of the network's input; 0
+    /// for not at all
     #[arg(long, value_name = "PIXELS")]
     smoothing: Option<f32>,
 }

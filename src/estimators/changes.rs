@@ -15,7 +15,7 @@ pub struct ScoringChanges {
     pub top_k: Option<usize>,
     /// Weights of the scales in the image score, finest first.
     pub image_weights: Option<Vec<f32>>,
-    /// Smoothing of the maps, in pixels of the input.
+    /// Smoothing of the maps, in pixels of the input; 0 for none.
     pub smoothing: Option<f32>,
 }
 
@@ -30,7 +30,10 @@ impl ScoringChanges {
             image_score: self.top_k.map_or(scoring.image_score, ImageScore::TopK),
             standardise_scales: scoring.standardise_scales,
             image_weights: weights.or(scoring.image_weights.as_ref()).cloned(),
-            smoothing: self.smoothing.or(scoring.smoothing),
+            smoothing: match self.smoothing {
+                Some(0.0) => None,
+                other => other.or(scoring.smoothing),
+            },
         }
     }
 }
