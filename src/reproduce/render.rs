@@ -86,7 +86,7 @@ fn title(tables: &Tables) -> String {
         done,
         ..
     } = tables;
-    format!("FastFlow on {dataset}: {done} of {cells} cells")
+    format!("Detectors on {dataset}: {done} of {cells} cells")
 }
 
 fn caption(table: &Table) -> String {
