@@ -323,7 +323,8 @@ impl Maker<'_> {
                 let of = |s: &&Sample| s.cell.category.starts_with(cifar10::INVERSE) == inverse;
                 let samples = self.base(backbone).filter(of);
                 let figure = measured(samples, |s| s.percent(IMAGE), cifar10::CLASSES.len());
-                let name = format!("{OURS}, {}, {what}", self.label(backbone, arch(backbone)));
+                let ours = self.own_method(backbone);
+                let name = format!("{ours}, {}, {what}", self.label(backbone, arch(backbone)));
                 rows.push(vec![Entry::Text(name), figure.into()]);
             }
         }
