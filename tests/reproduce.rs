@@ -436,12 +436,14 @@ fn the_plans_of_the_repository_are_sound() {
             "btad" => 3 * 4 * 3,
             "cifar10" => 20 * 2 * 3,
             "cloth" => 2 * 2 * 3,
+            // The default recipe and three methods.
+            "real-sets" => 5 * 3 * 4,
             other => unreachable!("no expectation for {other}"),
         };
         assert_eq!(cells, expected, "{}", plan.display());
         found += 1;
     }
-    assert_eq!(found, 7);
+    assert_eq!(found, 8);
 }
 
 #[test]
