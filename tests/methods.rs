@@ -11,8 +11,20 @@ use tempfile::TempDir;
 mod program;
 use program::{generate, parsed, run, succeed, text, told};
 
-/// Methods that are fitted in closed form, as `--method` spells them; the empty word is the default recipe.
-const CLOSED: [&str; 4] = ["", "patchcore", "padim", "mahalanobis"];
+/// Methods as `--method` spells them; the empty word is the default recipe. (FastFlow has the other tests.)
+const METHODS: [&str; 7] = [
+    "",
+    "patchcore",
+    "padim",
+    "spade",
+    "mahalanobis",
+    "differnet",
+    "fastflow,patchcore",
+];
+
+fn is_trained(name: &str) -> bool {
+    matches!(name, "differnet" | "fastflow,patchcore")
+}
 
 struct World {
     folder: TempDir,
@@ -43,6 +55,8 @@ fn method(name: &str) -> Vec<&str> {
     match name {
         "" => vec![],
         "padim" => vec!["--method", "padim", "--channels", "12"],
+        "differnet" => vec!["--method", name, "--hidden", "0.03", "--epochs", "6"],
+        "fastflow,patchcore" => vec!["--method", name, "--hidden", "0.2", "--epochs", "1"],
         name => vec!["--method", name],
     }
 }
@@ -54,7 +68,7 @@ fn world() -> &'static World {
             folder: tempfile::tempdir().unwrap(),
         };
         generate(&world.data(), "3");
-        for name in CLOSED {
+        for name in METHODS {
             succeed(&words(&train(
                 &world.data(),
                 &world.detector(name),
@@ -85,16 +99,21 @@ fn refuse(args: &[&str], words: &[&str]) {
 
 #[test]
 fn a_fitted_detector_finds_defects_and_says_what_it_is() {
-    for name in CLOSED {
+    for name in METHODS {
         let config = config(&world().detector(name));
-        let kind = if name.is_empty() { "patchcore" } else { name };
+        let kind = match name {
+            "" => "patchcore",
+            "fastflow,patchcore" => "ensemble",
+            name => name,
+        };
         assert_eq!(config["estimator"]["kind"], kind);
-        assert!(config["training"].get("optimisation").is_none(), "{name}");
+        let optimised = config["training"].get("optimisation").is_some();
+        assert_eq!(optimised, is_trained(name), "{name}");
         let auroc = config["metrics"]["image_auroc"].as_f64().unwrap();
         assert!(auroc > 0.6, "{name}: {auroc}");
         assert_eq!(
             config["preprocessing"].get("pyramid").is_some(),
-            name.is_empty()
+            matches!(name, "" | "differnet"),
         );
     }
 }
@@ -102,7 +121,7 @@ fn a_fitted_detector_finds_defects_and_says_what_it_is() {
 /// The evaluation of the folder gives what training measured, bit for bit, on one thread and on two.
 #[test]
 fn a_loaded_detector_measures_what_the_fitted_one_did() {
-    for name in CLOSED {
+    for name in METHODS {
         let (data, detector) = (world().data(), world().detector(name));
         for threads in ["1", "2"] {
             let args = ["eval", text(&detector), "--data", text(&data), "--json"];
@@ -118,7 +137,7 @@ fn a_loaded_detector_measures_what_the_fitted_one_did() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_a_card_names_the_method() {
     let again = tempfile::tempdir().unwrap();
-    for name in CLOSED {
+    for name in METHODS {
         let out = again.path().join(format!("again-{name}"));
         succeed(&words(&train(&world().data(), &out, &method(name))));
         let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
@@ -127,10 +146,12 @@ fn the_same_seed_gives_the_same_bytes_and_a_card_names_the_method() {
         let title = match name {
             "padim" => "PaDiM",
             "mahalanobis" => "Mahalanobis",
+            "spade" => "SPADE",
+            "differnet" => "DifferNet",
             _ => "PatchCore",
         };
         assert!(
-            card.contains(title) && !card.contains("yu2021fastflow"),
+            card.contains(title) && (name.contains(',') || !card.contains("yu2021fastflow")),
             "{card}"
         );
     }
@@ -169,6 +190,30 @@ fn new_photos_are_added_to_a_memory() {
         ],
         &["PaDiM", "anew"],
     );
+}
+
+/// A SPADE remembers its parent's photos too; an ensemble has no descendants.
+#[test]
+fn photos_are_added_to_a_gallery_but_not_to_an_ensemble() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("added");
+    let (data, parent) = (world().data(), world().detector("spade"));
+    let args = |parent| {
+        let (data, out) = (text(&data), text(&out));
+        ["train", "--data", data, "--from", parent, "--out", out]
+    };
+    succeed(&args(text(&parent)));
+    let photos = |folder: &Path| {
+        let tensors = candle_core::safetensors::load(
+            folder.join("model.safetensors"),
+            &candle_core::Device::Cpu,
+        );
+        tensors.unwrap()["photos"].dims()[0]
+    };
+    assert_eq!(photos(&out), 2 * photos(&parent));
+    std::fs::remove_dir_all(&out).unwrap();
+    let ensemble = world().detector("fastflow,patchcore");
+    refuse(&args(text(&ensemble)), &["ensemble", "anew"]);
 }
 
 #[test]
@@ -213,6 +258,23 @@ fn mistakes_name_the_method_and_the_setting() {
     refused(
         &["--method", "patchcore", "--resume"],
         &["PatchCore", "one pass"],
+    );
+    refused(
+        &["--method", "fastflow,patchcore", "--resume"],
+        &["Ensemble", "checkpoint"],
+    );
+    refused(
+        &["--method", "patchcore,padim", "--epochs", "3"],
+        &["patchcore,padim", "epochs"],
+    );
+    refused(
+        &["--method", "fastflow,differnet"],
+        &["ensemble", "one member"],
+    );
+    refused(&["--method", "fastflow,padim", "--map", "nll"], &["maps"]);
+    refused(
+        &["--method", "spade", "--memory", "3"],
+        &["spade", "memory"],
     );
     refused(&["--method", "patchcor"], &["patchcor", "patchcore"]);
     refused(&["--taps", "9"], &["tap"]);

@@ -156,6 +156,7 @@ impl Fitted {
                 model.prepare(&feature_store(&features, 1)?)?;
                 Ok(Self::Trained(model))
             }
+            Fitting::Members(_) => bail!("bench measures one method at a time"),
             Fitting::Closed(method) => {
                 let features = patterns(backbone, input, device)?;
                 let mut with = FitWith {

@@ -51,10 +51,17 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), or padim
-    /// (a Gaussian a position); by default the recipe that finds most, a memory for each of three input sizes
-    #[arg(long, value_enum, hide_possible_values = true)]
-    method: Option<Method>,
+    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), padim (a
+    /// Gaussian a position), spade (all features of all photos), mahalanobis (a Gaussian of whole photos), or several
+    /// with commas, averaged; by default the recipe that finds most, a memory for each of three input sizes
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_delimiter = ',',
+        value_name = "METHOD,..."
+    )]
+    method: Vec<Method>,
     /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
     /// epochs, scores by the highest pixels: did best on screw)
     #[arg(long, value_enum, hide_possible_values = true)]
@@ -152,7 +159,7 @@ struct FlowArgs {
 }
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Memory (method patchcore)")]
+#[command(next_help_heading = "Memory (methods patchcore and spade)")]
 struct MemoryArgs {
     /// Features that are remembered at most
     #[arg(long, value_name = "N", conflicts_with = "from")]
@@ -160,13 +167,14 @@ struct MemoryArgs {
     /// Side of the square of positions that a feature is averaged over; odd
     #[arg(long, value_name = "N", conflicts_with = "from")]
     neighbourhood: Option<usize>,
-    /// Neighbours in the memory that weigh the image score
+    /// Neighbours in the memory that weigh the image score (patchcore) [default: 9], or nearest photos (spade)
+    /// [default: 50]
     #[arg(long, value_name = "N", conflicts_with = "from")]
     neighbours: Option<usize>,
     /// What is near: euclidean, or cosine (the default on vision transformers)
     #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
     metric: Option<Metric>,
-    /// How the memory lies in the file: f32, or f16 at half the size
+    /// How the memory lies in the file: f32, or f16 at half the size (spade's default)
     #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
     precision: Option<Precision>,
 }
@@ -313,7 +321,12 @@ fn settings(args: &Args) -> Settings {
     let or_zero = |off: bool, probability: f64| if off { 0.0 } else { probability };
     let (optimiser, augment, scoring) = (&args.optimiser, &args.augment, args.scoring.changes());
     Settings {
-        method: args.method,
+        method: args
+            .method
+            .first()
+            .copied()
+            .filter(|_| args.method.len() == 1),
+        ensemble: (args.method.len() > 1).then(|| args.method.clone()),
         preset: args.preset,
         size: args.size,
         aspect: args.aspect,

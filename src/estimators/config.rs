@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fitting, MethodConfig,
+    differnet::DifferNetConfig,
+    ensemble::EnsembleConfig,
     flow::FlowConfig,
     gaussian::{MahalanobisConfig, PaDiMConfig},
-    memory::PatchCoreConfig,
+    memory::{PatchCoreConfig, SpadeConfig},
 };
 use crate::Error;
 
@@ -22,8 +24,14 @@ pub enum EstimatorConfig {
     PatchCore(PatchCoreConfig),
     /// PaDiM (Defard et al. 2020): a Gaussian a position.
     PaDiM(PaDiMConfig),
+    /// SPADE (Cohen and Hoshen 2020): the nearest photos, then the nearest positions in them.
+    Spade(SpadeConfig),
     /// Mahalanobis (Rippel et al. 2020): a Gaussian a feature map over whole photos.
     Mahalanobis(MahalanobisConfig),
+    /// DifferNet (Rudolph et al. 2021): a flow over whole photos' pooled features.
+    DifferNet(DifferNetConfig),
+    /// Several of them.
+    Ensemble(EnsembleConfig),
 }
 
 impl Deref for EstimatorConfig {
@@ -34,7 +42,10 @@ impl Deref for EstimatorConfig {
             Self::FastFlow(config) => config,
             Self::PatchCore(config) => config,
             Self::PaDiM(config) => config,
+            Self::Spade(config) => config,
             Self::Mahalanobis(config) => config,
+            Self::DifferNet(config) => config,
+            Self::Ensemble(config) => config,
         }
     }
 }
@@ -54,17 +65,26 @@ pub enum Method {
     PatchCore,
     /// A Gaussian at every position: for products that always lie the same way
     PaDiM,
+    /// All features of all photos: the nearest photos, then the nearest positions in them
+    Spade,
     /// A Gaussian of whole photos' features: no defect is shown, only whether there is one
     Mahalanobis,
+    /// A fully connected flow over whole photos' features at three sizes and four turns
+    DifferNet,
+    /// Several methods over the same features
+    #[cfg_attr(feature = "cli", value(skip))]
+    Ensemble,
 }
 
 impl Method {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
+    /// All single ones.
+    pub const ALL: [Self; 6] = [
         Self::FastFlow,
         Self::PatchCore,
         Self::PaDiM,
+        Self::Spade,
         Self::Mahalanobis,
+        Self::DifferNet,
     ];
 
     /// Its word.
@@ -73,7 +93,10 @@ impl Method {
             Self::FastFlow => "fastflow",
             Self::PatchCore => "patchcore",
             Self::PaDiM => "padim",
+            Self::Spade => "spade",
             Self::Mahalanobis => "mahalanobis",
+            Self::DifferNet => "differnet",
+            Self::Ensemble => "ensemble",
         }
     }
 }
@@ -91,13 +114,20 @@ impl EstimatorConfig {
             Self::FastFlow(_) => Method::FastFlow,
             Self::PatchCore(_) => Method::PatchCore,
             Self::PaDiM(_) => Method::PaDiM,
+            Self::Spade(_) => Method::Spade,
             Self::Mahalanobis(_) => Method::Mahalanobis,
+            Self::DifferNet(_) => Method::DifferNet,
+            Self::Ensemble(_) => Method::Ensemble,
         }
     }
 
     /// Whether it is fitted by gradient steps; the others are fitted in closed form, in one pass.
     pub fn is_trained(&self) -> bool {
-        matches!(self.fitting(), Fitting::Gradient(_))
+        match self.fitting() {
+            Fitting::Gradient(_) => true,
+            Fitting::Closed(_) => false,
+            Fitting::Members(all) => all.members.iter().any(|m| m.estimator.is_trained()),
+        }
     }
 
     /// The flow's settings, of the method that is one.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::{Estimator, FeatureSource, MapKind, Scoring, Trainable};
+use super::{Estimator, FeatureSource, MapKind, Scoring, Trainable, ensemble::EnsembleConfig};
 use crate::Result;
 use crate::kernels::FeatureShape;
 
@@ -82,6 +82,8 @@ pub enum Fitting<'a> {
     Gradient(&'a dyn GradientMethod),
     /// In closed form: one pass, without a loss.
     Closed(&'a dyn ClosedMethod),
+    /// Member by member, each in its own way.
+    Members(&'a EnsembleConfig),
 }
 
 /// A method that an optimiser fits.

@@ -7,7 +7,9 @@
 
 mod changes;
 mod config;
+pub mod differnet;
 mod embedding;
+pub mod ensemble;
 pub mod flow;
 pub mod gaussian;
 mod maps;
@@ -16,6 +18,7 @@ mod method;
 mod moments;
 mod scoring;
 mod source;
+mod tensors;
 
 use std::collections::BTreeMap;
 
@@ -27,7 +30,7 @@ pub use maps::{AnomalyMap, MapKind, NativeMaps, Share, combine};
 pub use method::{ClosedMethod, FitWith, Fitting, GradientMethod, MethodConfig, Paper};
 pub use moments::{ChannelCovariance, ChannelStatistics, channel_covariances, channel_statistics};
 pub use scoring::{ImageScore, MapStatistics, ScaleStatistics, Scoring};
-pub use source::FeatureSource;
+pub use source::{FeatureSource, SomeMaps};
 
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};
@@ -79,6 +82,22 @@ pub trait Estimator: Send + Sync + std::fmt::Debug {
         scoring.finish(&maps, statistics, size)
     }
 
+    /// Makes the members of an ensemble comparable by held-out normal images; of a single method nothing.
+    ///
+    /// # Errors
+    /// When the features have other shapes than [`Self::shapes`], or a score is not finite.
+    fn standardise(&mut self, _normal: &dyn FeatureSource) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes [`Self::standardise`]'s result over from an estimator of the same settings.
+    ///
+    /// # Errors
+    /// When it has other members.
+    fn standardise_as(&mut self, _other: &dyn Estimator) -> Result<()> {
+        Ok(())
+    }
+
     /// The flow, of the method that is one: its latents can be looked at and changed.
     fn as_flow(&self) -> Option<&FastFlow> {
         None
@@ -108,6 +127,16 @@ pub trait Trainable: Estimator {
     /// # Errors
     /// When the maps have other shapes than [`Estimator::shapes`].
     fn loss_and_gradients(&self, features: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)>;
+
+    /// Images that go through [`Self::loss_and_gradients`] together on one core.
+    fn images_at_once(&self) -> usize {
+        4
+    }
+
+    /// Values of one image that the likelihood is of: by so many a figure for reading is divided.
+    fn values(&self) -> usize {
+        self.shapes().iter().map(FeatureShape::values).sum()
+    }
 
     /// Where [`Self::loss_and_gradients`] takes activations from, for a method that has the choice.
     fn set_activations(&mut self, _activations: Activations) {}

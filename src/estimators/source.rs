@@ -45,6 +45,39 @@ pub trait FeatureSource: Sync {
     }
 }
 
+/// Some of the maps of a source.
+pub struct SomeMaps<'a> {
+    source: &'a dyn FeatureSource,
+    maps: &'a [usize],
+    shapes: Vec<FeatureShape>,
+}
+
+impl<'a> SomeMaps<'a> {
+    /// These maps of `source`, which must exist.
+    pub fn new(source: &'a dyn FeatureSource, maps: &'a [usize]) -> Self {
+        let shapes = maps.iter().map(|&map| source.shapes()[map]).collect();
+        Self {
+            source,
+            maps,
+            shapes,
+        }
+    }
+}
+
+impl FeatureSource for SomeMaps<'_> {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn shapes(&self) -> &[FeatureShape] {
+        &self.shapes
+    }
+
+    fn map(&self, record: usize, scale: usize) -> &[f32] {
+        self.source.map(record, self.maps[scale])
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]

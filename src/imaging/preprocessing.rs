@@ -7,7 +7,7 @@ use image::{RgbImage, imageops};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::resize;
+use super::{View, resize};
 use crate::{Error, Result};
 
 /// Sides of an input, in pixels, that a configuration may ask for.
@@ -43,6 +43,17 @@ pub struct Preprocessing {
     /// those of the one before.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub pyramid: Vec<(usize, usize)>,
+    /// Quarter turns in which each of these is given, the upright one included: 1 or 4.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub turns: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(turns: &usize) -> bool {
+    *turns == 1
 }
 
 /// The most further inputs.
@@ -59,6 +70,7 @@ impl Preprocessing {
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             pyramid: Vec::new(),
+            turns: 1,
         }
     }
 
@@ -90,6 +102,9 @@ impl Preprocessing {
         if self.pyramid.len() > MAX_PYRAMID {
             return fault("pyramid", "at most 8 sizes", self.pyramid.len().to_string());
         }
+        if !matches!(self.turns, 1 | 4) {
+            return fault("turns", "1 or 4 quarter turns", self.turns.to_string());
+        }
         if !(0.1..=1.0).contains(&self.crop) {
             return fault("crop", "a share of 0.1 to 1", self.crop.to_string());
         }
@@ -110,16 +125,35 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// Every input on its own, the first one first.
+    /// Every input on its own, size by size and turn by turn, the first one first.
     pub fn inputs(&self) -> Vec<Self> {
+        let views = self.views().into_iter();
+        views.map(|(input, _)| input).collect()
+    }
+
+    /// Every input on its own with the turn that the photo gets before.
+    fn views(&self) -> Vec<(Self, View)> {
         let sizes = std::iter::once((self.height, self.width)).chain(self.pyramid.clone());
-        let input = |(height, width)| Self {
-            height,
-            width,
-            pyramid: Vec::new(),
-            ..self.clone()
+        let view = |(height, width), turn: usize| {
+            let (height, width) = match turn % 2 {
+                0 => (height, width),
+                _ => (width, height),
+            };
+            let input = Self {
+                height,
+                width,
+                pyramid: Vec::new(),
+                turns: 1,
+                ..self.clone()
+            };
+            let view = View {
+                quarter_turns: turn as u8,
+                ..View::IDENTITY
+            };
+            (input, view)
         };
-        sizes.map(input).collect()
+        let of_size = |size| (0..self.turns).map(move |turn| view(size, turn));
+        sizes.flat_map(of_size).collect()
     }
 
     /// One image as a tensor `[1, 3, h, w]` an input.
@@ -127,11 +161,15 @@ impl Preprocessing {
     /// # Errors
     /// As [`Preprocessing::to_tensor`].
     pub fn to_tensors(&self, image: &RgbImage, device: &Device) -> Result<Vec<Tensor>> {
-        if self.pyramid.is_empty() {
+        if self.pyramid.is_empty() && self.turns == 1 {
             return Ok(vec![self.to_tensor(image, device)?]);
         }
-        let inputs = self.inputs().into_iter();
-        inputs.map(|input| input.to_tensor(image, device)).collect()
+        let views = self.views();
+        let tensor = |(input, view): &(Self, View)| match view.quarter_turns {
+            0 => input.to_tensor(image, device),
+            _ => input.to_tensor(&view.apply(image), device),
+        };
+        views.iter().map(tensor).collect()
     }
 
     /// The part of a `width` x `height` image that reaches the backbone, as left, top, width and

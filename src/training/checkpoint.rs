@@ -6,12 +6,13 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{EpochRecord, early_stopping::Best};
+use super::{EpochRecord, early_stopping::Best, guard::Guard};
 use crate::{Error, Result, estimators::Estimator, tensors};
 
 const METADATA_KEY: &str = "fastflow.training";
 const MODEL_PREFIX: &str = "model.";
 const BEST_PREFIX: &str = "best.";
+const SOUND_PREFIX: &str = "sound.";
 
 /// Where a run stands; the tensors aside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,19 +36,33 @@ pub(super) struct Position {
     /// The best of them by the stopping rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub best: Option<Best>,
+    /// Returns to an earlier state.
+    #[serde(skip_serializing_if = "Guard::is_new", default)]
+    pub guard: Guard,
 }
 
-/// `best` are the model's tensors after the epoch `position.best`, `moments` the optimizer's.
+/// Earlier states of the model's tensors.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// After the epoch `position.best`; empty without a stopping rule.
+    pub best: BTreeMap<String, Tensor>,
+    /// Before the running epoch; empty before the first.
+    pub sound: BTreeMap<String, Tensor>,
+}
+
+/// `moments` are the optimizer's.
 pub(super) fn save(
     path: &Path,
     position: &Position,
     model: &dyn Estimator,
-    best: &BTreeMap<String, Tensor>,
+    kept: &Kept,
     moments: BTreeMap<String, Tensor>,
 ) -> Result<()> {
     let mut tensors = moments;
-    for (name, tensor) in best {
-        tensors.insert(format!("{BEST_PREFIX}{name}"), tensor.clone());
+    for (prefix, of) in [(BEST_PREFIX, &kept.best), (SOUND_PREFIX, &kept.sound)] {
+        for (name, tensor) in of {
+            tensors.insert(format!("{prefix}{name}"), tensor.clone());
+        }
     }
     for (name, tensor) in model.tensors()? {
         tensors.insert(format!("{MODEL_PREFIX}{name}"), tensor);
@@ -66,8 +81,8 @@ pub(super) struct Checkpoint {
     pub position: Position,
     /// The model's tensors by their names in an artifact.
     pub model: BTreeMap<String, Tensor>,
-    /// Those of the best epoch; empty without a stopping rule.
-    pub best: BTreeMap<String, Tensor>,
+    /// Earlier ones.
+    pub kept: Kept,
     /// The optimizer's.
     pub adam: BTreeMap<String, Tensor>,
 }
@@ -82,12 +97,15 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
         .get(METADATA_KEY)
         .ok_or_else(|| fail("a safetensors file, but not a training checkpoint".into()))?;
     let position = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
-    let [mut model, mut best, mut adam] = [const { BTreeMap::new() }; 3];
+    let [mut model, mut adam] = [const { BTreeMap::new() }; 2];
+    let mut kept = Kept::default();
     for (name, tensor) in tensors {
         if let Some(inner) = name.strip_prefix(MODEL_PREFIX) {
             model.insert(inner.to_string(), tensor);
         } else if let Some(inner) = name.strip_prefix(BEST_PREFIX) {
-            best.insert(inner.to_string(), tensor);
+            kept.best.insert(inner.to_string(), tensor);
+        } else if let Some(inner) = name.strip_prefix(SOUND_PREFIX) {
+            kept.sound.insert(inner.to_string(), tensor);
         } else {
             adam.insert(name, tensor);
         }
@@ -95,7 +113,7 @@ pub(super) fn load(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint {
         position,
         model,
-        best,
+        kept,
         adam,
     })
 }

@@ -15,7 +15,9 @@ use crate::{
     Result,
     detector::StoppingRecord,
     estimators::{
-        ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, GradientMethod, Trainable,
+        ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, GradientMethod, SomeMaps,
+        Trainable,
+        ensemble::{Ensemble, EnsembleConfig},
     },
     features::Records,
 };
@@ -73,10 +75,62 @@ impl Fit<'_> {
         checkpoint: Option<Checkpoint>,
         progress: &mut dyn Progress,
     ) -> Result<Fitted> {
-        let method = match self.parts.estimator.fitting() {
-            Fitting::Gradient(method) => method,
-            Fitting::Closed(method) => return self.closed(method, features, progress),
-        };
+        match self.parts.estimator.fitting() {
+            Fitting::Closed(method) => self.closed(method, features, progress),
+            Fitting::Members(ensemble) => {
+                self.members(last, ensemble, features, held_out, progress)
+            }
+            Fitting::Gradient(method) => {
+                let stages = (last, validation, checkpoint);
+                self.optimised(method, features, held_out, stages, progress)
+            }
+        }
+    }
+
+    /// An ensemble: every member fitted to its maps, then all made comparable by the held-out images.
+    fn members(
+        &self,
+        last: bool,
+        ensemble: &EnsembleConfig,
+        features: &dyn FeatureSource,
+        held_out: &dyn FeatureSource,
+        progress: &mut dyn Progress,
+    ) -> Result<Fitted> {
+        let (mut members, mut history, mut held_out_nll) = (Vec::new(), Vec::new(), None);
+        for member in &ensemble.members {
+            progress.note(&format!("fitting {}", member.estimator.title()));
+            let own = SomeMaps::new(features, &member.maps);
+            let own_held_out = SomeMaps::new(held_out, &member.maps);
+            let fitted = match member.estimator.fitting() {
+                Fitting::Closed(method) => self.closed(method, &own, progress)?,
+                Fitting::Gradient(method) => {
+                    let stages = (last, None, None);
+                    self.optimised(method, &own, &own_held_out, stages, progress)?
+                }
+                Fitting::Members(_) => return Err(member.estimator.lacks("place in an ensemble")),
+            };
+            members.push(fitted.estimator);
+            history.extend(fitted.history);
+            held_out_nll = held_out_nll.or(fitted.held_out_nll);
+        }
+        let mut all = Ensemble::new(ensemble, features.shapes(), members)?;
+        all.standardise(held_out)?;
+        Ok(Fitted {
+            estimator: Box::new(all),
+            history,
+            best: None,
+            held_out_nll,
+        })
+    }
+
+    fn optimised(
+        &self,
+        method: &dyn GradientMethod,
+        features: &dyn FeatureSource,
+        held_out: &dyn FeatureSource,
+        (last, validation, checkpoint): (bool, Option<&Validation<'_>>, Option<Checkpoint>),
+        progress: &mut dyn Progress,
+    ) -> Result<Fitted> {
         let run = Optimisation {
             config: self.config,
             device: self.device,

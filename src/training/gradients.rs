@@ -18,8 +18,6 @@ use crate::{
 const LANES: usize = 8;
 /// Fewest images of a lane: each lane transforms the weights for itself, which one image does not repay.
 const LEAST_IMAGES: usize = 2;
-/// Images that one lane takes through the model at a time.
-const MICRO_BATCH: usize = 4;
 
 /// Sums over the images of a batch.
 pub struct Gradients {
@@ -92,7 +90,7 @@ fn lane_gradients(
     lane: &[usize],
     device: &Device,
 ) -> Result<Gradients> {
-    let mut parts = lane.chunks(MICRO_BATCH);
+    let mut parts = lane.chunks(model.images_at_once());
     let first = parts.next().unwrap_or(&[]);
     let mut total = micro_batch(model, store, first, device)?;
     for part in parts {
@@ -125,7 +123,7 @@ pub fn mean_nll(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Result<
         _ => nll_in_batches(model, features)?,
     };
     let sum: f64 = each.iter().map(|&nll| f64::from(nll)).sum();
-    Ok(per_value(sum / store.len().max(1) as f64, store))
+    Ok(per_value(sum / store.len().max(1) as f64, model))
 }
 
 fn nll_on_cores(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Result<Vec<f32>> {
@@ -147,7 +145,6 @@ fn nll_in_batches(model: &dyn Trainable, features: &DeviceFeatures<'_>) -> Resul
 }
 
 /// An image's negative log-likelihood (constant left out) as nats a feature value, constant included.
-pub fn per_value(nll: f64, store: &dyn FeatureSource) -> f64 {
-    let values: usize = store.shapes().iter().map(|shape| shape.values()).sum();
-    nll / values as f64 + 0.5 * (2.0 * std::f64::consts::PI).ln()
+pub fn per_value(nll: f64, model: &dyn Trainable) -> f64 {
+    nll / model.values() as f64 + 0.5 * (2.0 * std::f64::consts::PI).ln()
 }

@@ -9,6 +9,7 @@ mod device;
 mod early_stopping;
 mod fit;
 mod gradients;
+mod guard;
 mod learner;
 mod optimise;
 mod order;

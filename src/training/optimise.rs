@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::{
     AdamConfig, DeviceFeatures, EpochRecord, Gradients, Progress, TrainConfig, batch_gradients,
-    checkpoint::{self, Checkpoint, Position},
+    checkpoint::{self, Checkpoint, Kept, Position},
     device_step,
     early_stopping::{Best, Validator},
     gradients::per_value,
+    guard,
     learner::Learner,
     mean_nll,
     order::epoch_order,
@@ -38,13 +39,24 @@ pub(super) struct Optimisation<'a> {
 }
 
 /// What changes from step to step.
-struct State {
-    model: Box<dyn Trainable>,
-    learner: Learner,
-    position: Position,
-    /// Copies of the model's tensors after the best epoch; empty without a stopping rule.
-    best: BTreeMap<String, Tensor>,
+pub(super) struct State {
+    pub(super) model: Box<dyn Trainable>,
+    pub(super) learner: Learner,
+    pub(super) position: Position,
+    /// Copies of the model's tensors in earlier states.
+    pub(super) kept: Kept,
     saved: Instant,
+}
+
+/// What reading a GPU's optimizer brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// The sums are up to date.
+    Yes,
+    /// It was not the time to look.
+    No,
+    /// A step was refused, and all after it.
+    Refused,
 }
 
 /// A trained model and its epochs.
@@ -64,7 +76,7 @@ fn trainable(
 ) -> Result<Box<dyn Trainable>> {
     match config.fitting() {
         Fitting::Gradient(method) => method.load_trainable(shapes, tensors, device),
-        Fitting::Closed(_) => Err(config.lacks("gradients to train by")),
+        Fitting::Closed(_) | Fitting::Members(_) => Err(config.lacks("gradients to train by")),
     }
 }
 
@@ -122,12 +134,27 @@ impl Optimisation<'_> {
         while state.position.epoch < self.config.epochs && !self.is_over(&state.position) {
             let epoch = state.position.epoch;
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
-            self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)?;
-            let record = self.end_epoch(&mut state, store, &held_out, order.len())?;
+            if state.kept.sound.is_empty() {
+                let held_out_nll = mean_nll(state.model.as_ref(), &held_out)?;
+                self.keep(&mut state, held_out_nll)?;
+            }
+            if !self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)? {
+                self.go_back(&mut state, progress)?;
+                continue;
+            }
+            let started = Instant::now();
+            let held_out_nll = mean_nll(state.model.as_ref(), &held_out)?;
+            state.position.seconds += started.elapsed().as_secs_f64();
+            if !state.position.guard.accepts(held_out_nll) {
+                self.go_back(&mut state, progress)?;
+                continue;
+            }
+            let record = self.end_epoch(&mut state, held_out_nll, order.len());
             let record = self.validate(&mut state, record, validator)?;
             self.folder.event("epoch", &record)?;
             progress.epoch(&record, self.config.epochs);
             state.position.history.push(record);
+            self.keep(&mut state, held_out_nll)?;
         }
         self.save(&mut state)?;
         self.folder
@@ -167,7 +194,7 @@ impl Optimisation<'_> {
             None => state.model,
             Some(_) => {
                 let (config, shapes) = (state.model.config(), state.model.shapes());
-                trainable(&config, shapes, state.best, self.device)?
+                trainable(&config, shapes, state.kept.best, self.device)?
             }
         };
         Ok(Fitted {
@@ -196,39 +223,28 @@ impl Optimisation<'_> {
         };
         if this.beats(state.position.best.as_ref()) {
             state.position.best = Some(this);
-            // Copies: the optimizer goes on in the model's own memory.
-            let tensors = state.model.tensors()?.into_iter();
-            state.best = tensors
-                .map(|(name, tensor)| Ok((name, tensor.copy()?)))
-                .collect::<Result<_>>()?;
+            state.kept.best = guard::copied(state.model.as_ref())?;
         }
         Ok(record)
     }
 
     fn start(&self, model: Box<dyn Trainable>, checkpoint: Option<Checkpoint>) -> Result<State> {
-        let adam_config = AdamConfig {
-            learning_rate: self.config.learning_rate,
-            weight_decay: self.config.weight_decay,
-            ..AdamConfig::default()
-        };
         // A checkpoint of the second run says that the first was complete: its model is needed no more,
         // and is trained again only for the threshold.
         let checkpoint = checkpoint.filter(|c| c.position.final_fit == self.final_fit);
-        let (model, best, restored) = match checkpoint {
-            None => (model, BTreeMap::new(), None),
+        let (model, kept, restored) = match checkpoint {
+            None => (model, Kept::default(), None),
             Some(Checkpoint {
                 position,
                 model: tensors,
-                best,
+                kept,
                 adam,
             }) => {
-                let (config, shapes) = (model.config(), model.shapes());
-                let mut model = trainable(&config, shapes, tensors, self.device)?;
-                model.set_activations(self.config.activations);
-                (model, best, Some((position, adam)))
+                let model = self.with_tensors(model.as_ref(), tensors)?;
+                (model, kept, Some((position, adam)))
             }
         };
-        let mut learner = Learner::new(model.as_ref(), adam_config, self.device)?;
+        let mut learner = self.learner(model.as_ref())?;
         let position = match restored {
             None => {
                 self.folder.event("start", self.config)?;
@@ -249,11 +265,33 @@ impl Optimisation<'_> {
             model,
             learner,
             position,
-            best,
+            kept,
             saved: Instant::now(),
         })
     }
 
+    /// A fresh optimizer.
+    pub(super) fn learner(&self, model: &dyn Trainable) -> Result<Learner> {
+        let config = AdamConfig {
+            learning_rate: self.config.learning_rate,
+            weight_decay: self.config.weight_decay,
+            ..AdamConfig::default()
+        };
+        Learner::new(model, config, self.device)
+    }
+
+    /// The model with other tensors.
+    pub(super) fn with_tensors(
+        &self,
+        model: &dyn Trainable,
+        tensors: BTreeMap<String, Tensor>,
+    ) -> Result<Box<dyn Trainable>> {
+        let mut model = trainable(&model.config(), model.shapes(), tensors, self.device)?;
+        model.set_activations(self.config.activations);
+        Ok(model)
+    }
+
+    /// Goes through the rest of the epoch's steps; false where loss or gradient were not finite in one.
     fn run_epoch(
         &self,
         state: &mut State,
@@ -261,14 +299,15 @@ impl Optimisation<'_> {
         resident: Option<&DeviceFeatures<'_>>,
         order: &[usize],
         progress: &mut dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let batches: Vec<&[usize]> = order.chunks(self.config.batch).collect();
         let steps = (self.config.epochs * batches.len()) as u64;
         while state.position.step < batches.len() {
             let started = Instant::now();
             let batch = batches[state.position.step];
-            let factor = self.config.schedule.factor(state.learner.steps(), steps);
-            let rate = self.config.learning_rate * factor;
+            let done = (state.position.epoch * batches.len() + state.position.step) as u64;
+            let factor = self.config.schedule.factor(done, steps);
+            let rate = self.config.learning_rate * factor * state.position.guard.factor();
             state.learner.set_learning_rate(rate);
             match (&mut state.learner, resident) {
                 (Learner::Device(adam), Some(features)) => {
@@ -283,19 +322,24 @@ impl Optimisation<'_> {
                 _ => {
                     let gradients =
                         batch_gradients(state.model.as_ref(), store, batch, self.device)?;
-                    self.apply(state, gradients, batch.len())?;
+                    if !self.apply(state, gradients, batch.len())? {
+                        return Ok(false);
+                    }
                 }
             }
             state.position.step += 1;
-            let looked = self.look(state, state.position.step == batches.len())?;
+            let looked = match self.look(state, state.position.step == batches.len())? {
+                Looked::Refused => return Ok(false),
+                looked => looked == Looked::Yes,
+            };
             state.position.seconds += started.elapsed().as_secs_f64();
             if looked {
                 self.tell(state, batches.len(), order.len(), progress);
             }
             let stop = progress.interrupted();
             let save = stop || state.saved.elapsed() >= self.config.checkpoint_every;
-            if save {
-                self.look(state, true)?;
+            if save && self.look(state, true)? == Looked::Refused {
+                return Ok(false);
             }
             if stop {
                 let path = self.save(state)?;
@@ -311,7 +355,7 @@ impl Optimisation<'_> {
                 self.save(state)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn tell(&self, state: &State, steps: usize, images: usize, progress: &mut dyn Progress) {
@@ -321,13 +365,13 @@ impl Optimisation<'_> {
         progress.step(epoch, self.config.epochs, position.step, steps, loss);
     }
 
-    /// Brings the position's sums up to date, on a GPU only now and then or when they `must` be; whether they are.
-    fn look(&self, state: &mut State, must: bool) -> Result<bool> {
+    /// Brings the position's sums up to date, on a GPU only now and then or when they `must` be.
+    fn look(&self, state: &mut State, must: bool) -> Result<Looked> {
         let Learner::Device(adam) = &mut state.learner else {
-            return Ok(true);
+            return Ok(Looked::Yes);
         };
         if !must && !state.position.step.is_multiple_of(READ_EVERY) {
-            return Ok(false);
+            return Ok(Looked::No);
         }
         let queued = adam.steps();
         let progressed = adam.progressed()?;
@@ -336,10 +380,25 @@ impl Optimisation<'_> {
         state.position.loss += progressed.loss;
         state.position.gradient_norm += progressed.gradient_norm;
         match progressed.refused {
-            None => Ok(true),
+            None => Ok(Looked::Yes),
             Some((loss, norm)) => {
-                Err(self.diverged(state, loss / self.config.batch as f64, norm)?)
+                let loss = loss / self.config.batch as f64;
+                self.refused(state, loss, norm)?;
+                Ok(Looked::Refused)
             }
+        }
+    }
+
+    /// A step that was not taken because its loss or gradient is not finite: an error where there is no other way.
+    fn refused(&self, state: &mut State, loss: f64, norm: f64) -> Result<()> {
+        let finite_start = state
+            .position
+            .guard
+            .held_out_nll
+            .is_some_and(f64::is_finite);
+        match finite_start && state.position.guard.may_retry() {
+            true => Ok(()),
+            false => Err(self.diverged(state, loss, norm)?),
         }
     }
 
@@ -355,11 +414,12 @@ impl Optimisation<'_> {
         .advise(Advice::SmallerSteps))
     }
 
-    /// One step of the CPU's optimizer, unless loss or gradient is not finite.
-    fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<()> {
+    /// One step of the CPU's optimizer; false, and no step, where loss or gradient is not finite.
+    fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<bool> {
         let norm = gradients.norm() / images as f64;
         if !gradients.loss.is_finite() || !norm.is_finite() {
-            return Err(self.diverged(state, gradients.loss / images as f64, norm)?);
+            self.refused(state, gradients.loss / images as f64, norm)?;
+            return Ok(false);
         }
         let clip = match self.config.gradient_clip {
             Some(limit) if norm > limit => limit / norm,
@@ -370,28 +430,20 @@ impl Optimisation<'_> {
         }
         state.position.loss += gradients.loss;
         state.position.gradient_norm += norm;
-        Ok(())
+        Ok(true)
     }
 
-    fn end_epoch(
-        &self,
-        state: &mut State,
-        store: &dyn FeatureSource,
-        held_out: &DeviceFeatures<'_>,
-        images: usize,
-    ) -> Result<EpochRecord> {
-        let started = Instant::now();
-        let held_out_nll = mean_nll(state.model.as_ref(), held_out)?;
+    fn end_epoch(&self, state: &mut State, held_out_nll: f64, images: usize) -> EpochRecord {
         let position = &mut state.position;
         let loss = position.loss / images as f64;
         let record = EpochRecord {
             epoch: position.epoch + 1,
             loss,
-            nll: per_value(loss, store),
+            nll: per_value(loss, state.model.as_ref()),
             held_out_nll,
             synthetic_auroc: None,
             gradient_norm: position.gradient_norm / position.step.max(1) as f64,
-            seconds: position.seconds + started.elapsed().as_secs_f64(),
+            seconds: position.seconds,
         };
         position.epoch += 1;
         (
@@ -400,7 +452,7 @@ impl Optimisation<'_> {
             position.gradient_norm,
             position.seconds,
         ) = (0, 0.0, 0.0, 0.0);
-        Ok(record)
+        record
     }
 
     fn save(&self, state: &mut State) -> Result<PathBuf> {
@@ -411,7 +463,7 @@ impl Optimisation<'_> {
             &path,
             &state.position,
             state.model.as_ref(),
-            &state.best,
+            &state.kept,
             moments,
         )?;
         state.saved = Instant::now();

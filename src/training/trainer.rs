@@ -22,7 +22,7 @@ use crate::{
         TrainingRecord,
     },
     digest::{Sha256, sha256},
-    estimators::{Estimator, EstimatorConfig},
+    estimators::{Estimator, EstimatorConfig, Fitting},
     features::{Extraction, FeatureStore, Records, extract},
     imaging::Preprocessing,
     kernels::FeatureShape,
@@ -104,12 +104,8 @@ impl Trainer {
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
         let parts = self.settle(origin)?;
-        if resume && !parts.estimator.is_trained() {
-            return Err(Error::Training(format!(
-                "{} is fitted in one pass and leaves nothing to resume",
-                parts.estimator.title()
-            ))
-            .advise(Advice::StartAnew));
+        if resume {
+            expect_resumable(&parts.estimator)?;
         }
         let (train, held_out) = dataset.split_held_out(self.config.seed);
         let data_hash = dataset.hash()?;
@@ -181,7 +177,12 @@ impl Trainer {
                 progress.note("fitting once more on all normal images, threshold kept");
                 fit.folder.write_held_out_fit(&first)?;
             }
-            fitted = Some(fit.run(true, all, &data.held_out, None, checkpoint, progress)?);
+            let mut last = fit.run(true, all, &data.held_out, None, checkpoint, progress)?;
+            // Images that the last fit has seen say nothing about what is usual.
+            if let Some(first) = &fitted {
+                last.estimator.standardise_as(first.estimator.as_ref())?;
+            }
+            fitted = Some(last);
         }
         let fitted = fitted.ok_or_else(|| Error::Training("nothing was to be fitted".into()))?;
         if fitted.best.is_none()
@@ -366,6 +367,16 @@ impl Trainer {
         detector.record_fixture_score()?;
         Ok(detector)
     }
+}
+
+fn expect_resumable(estimator: &EstimatorConfig) -> Result<()> {
+    let reason = match estimator.fitting() {
+        Fitting::Gradient(_) => return Ok(()),
+        Fitting::Closed(_) => "is fitted in one pass and leaves nothing to resume",
+        Fitting::Members(_) => "has no checkpoints: its members are fitted one after the other",
+    };
+    let title = estimator.title();
+    Err(Error::Training(format!("{title} {reason}")).advise(Advice::StartAnew))
 }
 
 fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {

@@ -18,6 +18,8 @@ use super::host::close;
 
 #[path = "flows.rs"]
 mod flows;
+#[path = "methods.rs"]
+mod methods;
 #[path = "program.rs"]
 mod program;
 

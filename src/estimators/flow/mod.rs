@@ -8,7 +8,6 @@ mod norm;
 mod preset;
 mod scales;
 mod step;
-mod tensors;
 #[cfg(test)]
 mod tests;
 mod whitening;
@@ -20,9 +19,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::chain::Chain;
-use self::tensors::Source;
 use crate::estimators::{
     ChannelCovariance, ChannelStatistics, FeatureSource, channel_covariances, channel_statistics,
+    tensors::Source,
 };
 use crate::kernels::FeatureShape;
 use crate::{Error, Result};

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::shrunk::ledoit_wolf;
 use crate::estimators::{
     ClosedMethod, Estimator, EstimatorConfig, FeatureSource, FitWith, Fitting, ImageScore,
-    MethodConfig, NativeMaps, Paper, Scoring, expect_features,
+    MethodConfig, NativeMaps, Paper, Scoring, expect_features, tensors::Source,
 };
 use crate::kernels::{FeatureShape, gaussian::Factorised};
 use crate::{Error, Result};
@@ -147,35 +147,17 @@ impl Mahalanobis {
     pub fn from_tensors(
         config: &MahalanobisConfig,
         shapes: &[FeatureShape],
-        mut tensors: BTreeMap<String, Tensor>,
+        tensors: BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
         config.validate(shapes)?;
+        let mut source = Source::new(tensors, device);
         let mut scales = Vec::with_capacity(shapes.len());
         for (scale, shape) in shapes.iter().enumerate() {
             let channels = shape.channels;
-            let mut take = |part: &str, len: usize| -> Result<Vec<f32>> {
-                let name = format!("scales.{scale}.{part}");
-                let tensor = tensors
-                    .remove(&name)
-                    .ok_or_else(|| Error::Invalid(format!("tensor `{name}` is missing")))?;
-                if tensor.dims() != [len] {
-                    return Err(Error::Shape {
-                        what: format!("tensor `{name}` (is it of another backbone?)"),
-                        expected: format!("[{len}]"),
-                        found: format!("{:?}", tensor.dims()),
-                    });
-                }
-                let values = tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-                match values.iter().all(|value| value.is_finite()) {
-                    true => Ok(values),
-                    false => Err(Error::Invalid(format!(
-                        "tensor `{name}` holds a number that is not finite"
-                    ))),
-                }
-            };
+            let mut take = |part, len| source.take(&format!("scales.{scale}.{part}"), &[len]);
             let mean = take("mean", channels)?;
-            let packed = take("factor", channels * (channels + 1) / 2)?;
+            let packed = take("factor", channels * (channels + 1) / 2)?.to_vec1::<f32>()?;
             let mut factor = vec![0f32; channels * channels];
             let mut packed = packed.into_iter();
             for row in 0..channels {
@@ -185,15 +167,11 @@ impl Mahalanobis {
                     .for_each(|(to, v)| *to = v);
             }
             scales.push(Scale {
-                mean: Tensor::from_vec(mean, channels, device)?,
+                mean,
                 factor: Tensor::from_vec(factor, (channels, channels), device)?,
             });
         }
-        if let Some(name) = tensors.keys().next() {
-            return Err(Error::Invalid(format!(
-                "tensor `{name}` is not Mahalanobis's"
-            )));
-        }
+        source.finish()?;
         Ok(Self {
             config: config.clone(),
             shapes: shapes.to_vec(),

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::PaDiMConfig;
+use crate::Result;
 use crate::estimators::{
     Estimator, EstimatorConfig, MethodConfig as _, NativeMaps, Scoring, embedding, expect_features,
-    memory::Grid,
+    memory::Grid, tensors::Source,
 };
 use crate::kernels::{FeatureShape, gaussian::Gaussians};
-use crate::{Error, Result};
 
 /// Numbers of the kept channels, u32 `[D]`, ascending.
 pub(super) const CHANNELS: &str = "channels";
@@ -45,37 +45,12 @@ impl PaDiM {
         config.validate(shapes)?;
         let (rows, columns) = embedding::grid(shapes, Grid::Finest);
         let (positions, kept) = (rows * columns, config.channels);
-        let expected = [
-            (CHANNELS, vec![kept]),
-            (MEANS, vec![positions, kept]),
-            (FACTORS, vec![positions, kept * (kept + 1) / 2]),
-        ];
-        if let Some(name) = tensors
-            .keys()
-            .find(|name| expected.iter().all(|(n, _)| n != name))
-        {
-            return Err(Error::Invalid(format!("tensor `{name}` is not PaDiM's")));
-        }
-        for (name, dims) in expected {
-            let tensor = named(&tensors, name)?;
-            if tensor.dims() != dims {
-                return Err(Error::Shape {
-                    what: format!("tensor `{name}` (is it of another backbone or input?)"),
-                    expected: format!("{dims:?}"),
-                    found: format!("{:?}", tensor.dims()),
-                });
-            }
-        }
-        let channels = named(&tensors, CHANNELS)?.to_dtype(DType::U32)?.to_vec1()?;
-        let all = embedding::channels(shapes) as u32;
-        if !channels.windows(2).all(|pair| pair[0] < pair[1]) || channels.iter().any(|&c| c >= all)
-        {
-            return Err(Error::Invalid(format!(
-                "tensor `{CHANNELS}` must ascend and stay below {all}"
-            )));
-        }
-        let [means, factors] = [MEANS, FACTORS].map(|name| finite(&tensors, name));
-        let (means, factors) = (means?.to_device(device)?, factors?.to_device(device)?);
+        let triangle = kept * (kept + 1) / 2;
+        let mut source = Source::new(tensors.clone(), device);
+        let channels = source.take_ascending(CHANNELS, kept, embedding::channels(shapes))?;
+        let means = source.take_rows(MEANS, positions..=positions, kept)?;
+        let factors = source.take_rows(FACTORS, positions..=positions, triangle)?;
+        source.finish()?;
         Ok(Self {
             config: config.clone(),
             shapes: shapes.to_vec(),
@@ -85,24 +60,6 @@ impl PaDiM {
             device: device.clone(),
         })
     }
-}
-
-fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
-    let tensor = tensors.get(name);
-    tensor.ok_or_else(|| Error::Invalid(format!("tensor `{name}` is missing")))
-}
-
-fn finite(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
-    let tensor = named(tensors, name)?.to_dtype(DType::F32)?;
-    let largest = tensor.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
-    // A maximum passes NaN by; a sum does not.
-    let sum = tensor.sum_all()?.to_scalar::<f32>()?;
-    if largest.is_finite() && !sum.is_nan() {
-        return Ok(tensor);
-    }
-    Err(Error::Invalid(format!(
-        "tensor `{name}` holds a number that is not finite"
-    )))
 }
 
 impl Estimator for PaDiM {

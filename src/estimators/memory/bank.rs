@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 
 use super::{PatchCoreConfig, Precision};
-use crate::kernels::nearest::Memory;
-use crate::{Error, Result};
+use crate::estimators::tensors::Source;
+use crate::{Result, kernels::nearest::Memory};
 
 /// A bank as tensors.
 pub(super) struct BankTensors {
@@ -42,41 +42,23 @@ pub(super) struct Bank {
 }
 
 impl Bank {
-    /// Takes the bank's tensors out of `tensors`.
+    /// Takes the bank's tensors out of an artifact.
     pub(super) fn take(
         config: &PatchCoreConfig,
         input: usize,
         channels: usize,
-        tensors: &mut BTreeMap<String, Tensor>,
-        device: &Device,
+        source: &mut Source,
     ) -> Result<Self> {
-        let name = memory_name(input);
-        let memory = taken(&name, tensors)?;
-        let fits = matches!(memory.dims(), &[rows, found] if rows > 0 && rows <= config.memory && found == channels);
-        if !fits {
-            return Err(Error::Shape {
-                what: format!("tensor `{name}` (is it of another backbone?)"),
-                expected: format!("1 to {} rows of {channels}", config.memory),
-                found: format!("{:?}", memory.dims()),
-            });
-        }
-        let memory = finite(&name, &memory)?;
-        let weights = if config.weighs() {
-            let name = weights_name(input);
-            let weights = finite(&name, &taken(&name, tensors)?)?;
-            if weights.dims() != [memory.dim(0)?] {
-                return Err(Error::Shape {
-                    what: format!("tensor `{name}`"),
-                    expected: format!("[{}]", memory.dim(0)?),
-                    found: format!("{:?}", weights.dims()),
-                });
+        let memory = source.take_rows(&memory_name(input), 1..=config.memory, channels)?;
+        let weights = match config.weighs() {
+            false => None,
+            true => {
+                let weights = source.take(&weights_name(input), &[memory.dim(0)?])?;
+                Some(weights.to_vec1::<f32>()?)
             }
-            Some(weights.to_vec1::<f32>()?)
-        } else {
-            None
         };
         Ok(Self {
-            memory: Memory::new(&memory.to_device(device)?)?,
+            memory: Memory::new(&memory.to_dtype(DType::F32)?)?,
             weights,
         })
     }
@@ -104,22 +86,4 @@ impl Bank {
             .and_then(|weights| weights.get(row as usize).copied())
             .unwrap_or(1.0)
     }
-}
-
-fn taken(name: &str, tensors: &mut BTreeMap<String, Tensor>) -> Result<Tensor> {
-    let tensor = tensors.remove(name);
-    tensor.ok_or_else(|| Error::Invalid(format!("tensor `{name}` is missing")))
-}
-
-/// As f32, or an error where a value is not finite.
-fn finite(name: &str, tensor: &Tensor) -> Result<Tensor> {
-    let tensor = tensor.to_dtype(DType::F32)?;
-    // A sum of squares that overflows is no feature of a network either.
-    let total = tensor.sqr()?.sum_all()?.to_scalar::<f32>()?;
-    if total.is_finite() {
-        return Ok(tensor);
-    }
-    Err(Error::Invalid(format!(
-        "tensor `{name}` holds a number that is not finite"
-    )))
 }

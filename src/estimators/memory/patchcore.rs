@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::{Metric, PatchCoreConfig, bank::Bank};
+use crate::Result;
 use crate::estimators::{
     Estimator, EstimatorConfig, ImageScore, MethodConfig as _, NativeMaps, Scoring, embedding,
-    expect_features,
+    expect_features, tensors::Source,
 };
 use crate::kernels::{FeatureShape, nearest::Memory};
-use crate::{Error, Result};
 
 /// A memory of normal features, one for each input.
 #[derive(Debug)]
@@ -37,20 +37,17 @@ impl PatchCore {
     pub fn from_tensors(
         config: &PatchCoreConfig,
         shapes: &[FeatureShape],
-        mut tensors: BTreeMap<String, Tensor>,
+        tensors: BTreeMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
         config.validate(shapes)?;
+        let mut source = Source::new(tensors, device);
         let bank = |input| {
             let channels = embedding::channels(config.of_input(input, shapes));
-            Bank::take(config, input, channels, &mut tensors, device)
+            Bank::take(config, input, channels, &mut source)
         };
         let banks = (0..config.inputs).map(bank).collect::<Result<_>>()?;
-        if let Some(name) = tensors.keys().next() {
-            return Err(Error::Invalid(format!(
-                "tensor `{name}` is not PatchCore's"
-            )));
-        }
+        source.finish()?;
         Ok(Self {
             config: config.clone(),
             shapes: shapes.to_vec(),

@@ -6,12 +6,14 @@ mod blur;
 mod cuda;
 mod positions;
 mod score;
+mod turned;
 mod upsample;
 
 pub use average::local_average;
 pub use blur::gaussian_blur;
 pub use positions::{negative_log_likelihood, probability};
 pub use score::{image_scores, top_mean};
+pub use turned::quarter_turned;
 pub use upsample::upsample_bilinear;
 
 use candle_core::Tensor;

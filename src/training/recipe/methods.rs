@@ -3,24 +3,86 @@
 use super::*;
 
 impl Settings {
+    /// The method's settings for feature maps of these shapes, of inputs like `input`.
     pub(super) fn estimator(
         &self,
-        family: Family,
+        backbone: &BackboneInfo,
+        input: &Preprocessing,
         shapes: &[FeatureShape],
     ) -> Result<EstimatorConfig> {
         self.refuse_foreign()?;
+        let family = backbone.family;
         let config = match self.chosen_method() {
-            Some(Method::FastFlow) => {
-                let preset = FlowConfig::preset(self.preset(), family, shapes)?;
-                EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
-            }
-            Some(Method::PatchCore) => EstimatorConfig::PatchCore(self.patchcore(family)),
-            Some(Method::Mahalanobis) => EstimatorConfig::Mahalanobis(Default::default()),
-            Some(Method::PaDiM) => EstimatorConfig::PaDiM(self.padim(family, shapes)),
             None => EstimatorConfig::PatchCore(self.default_recipe(family)),
+            Some(Method::Ensemble) => {
+                EstimatorConfig::Ensemble(self.ensemble(backbone, input, shapes)?)
+            }
+            Some(method) => self.single(method, family, shapes)?,
         };
         config.validate(shapes)?;
         Ok(config)
+    }
+
+    fn single(
+        &self,
+        method: Method,
+        family: Family,
+        shapes: &[FeatureShape],
+    ) -> Result<EstimatorConfig> {
+        Ok(match method {
+            Method::FastFlow => {
+                let preset = FlowConfig::preset(self.preset(), family, shapes)?;
+                EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
+            }
+            Method::DifferNet => EstimatorConfig::DifferNet(self.differnet(family)),
+            Method::PatchCore => EstimatorConfig::PatchCore(self.patchcore(family)),
+            Method::Spade => EstimatorConfig::Spade(self.spade()),
+            Method::Mahalanobis => EstimatorConfig::Mahalanobis(Default::default()),
+            Method::PaDiM => EstimatorConfig::PaDiM(self.padim(family, shapes)),
+            Method::Ensemble => {
+                return Err(Error::Invalid("an ensemble has no ensembles in it".into()));
+            }
+        })
+    }
+
+    /// Every member with the maps and the scoring that it has alone.
+    fn ensemble(
+        &self,
+        backbone: &BackboneInfo,
+        input: &Preprocessing,
+        shapes: &[FeatureShape],
+    ) -> Result<EnsembleConfig> {
+        let taps: &[usize] = &backbone.taps;
+        let member = |&method: &Method| {
+            let wanted = match &self.taps {
+                Some(_) => None,
+                None => taps_of(method, backbone.family),
+            };
+            let wanted = |map: &usize| {
+                wanted.is_none_or(|wanted| taps.get(*map).is_some_and(|tap| wanted.contains(tap)))
+            };
+            let maps: Vec<usize> = (0..shapes.len()).filter(wanted).collect();
+            let own: Vec<FeatureShape> = maps.iter().map(|&map| shapes[map]).collect();
+            let estimator = self.single(method, backbone.family, &own)?;
+            let scoring = self.scoring_of(Some(method), &estimator, input, own.len());
+            Ok(Member {
+                scoring,
+                estimator,
+                maps,
+            })
+        };
+        let members = self.ensemble.iter().flatten().map(member);
+        Ok(EnsembleConfig {
+            members: members.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The methods that these settings speak of: an ensemble's members, or the one method.
+    fn methods(&self) -> Vec<Method> {
+        match &self.ensemble {
+            Some(members) => members.clone(),
+            None => vec![self.chosen_method().unwrap_or(Method::PatchCore)],
+        }
     }
 
     /// PatchCore over a pyramid of inputs; every choice is measured in docs/accuracy.md.
@@ -44,33 +106,65 @@ impl Settings {
 
     /// Settings of another method are a misunderstanding, not to be passed over.
     pub(super) fn refuse_foreign(&self) -> Result<()> {
-        let memory = self.memory.is_some()
-            || self.neighbourhood.is_some()
-            || self.neighbours.is_some()
-            || self.metric.is_some()
-            || self.precision.is_some();
-        let method = self.chosen_method().unwrap_or(Method::PatchCore);
+        let memory = self.memory.is_some() || self.neighbourhood.is_some() || self.metric.is_some();
+        let neighbours = self.neighbours.is_some() || self.precision.is_some();
+        let convolutional =
+            self.norm.is_some() || self.kernels.is_some() || self.coupling.is_some();
+        let methods = self.methods();
+        let lacks = |of: &[Method]| !methods.iter().any(|method| of.contains(method));
         let foreign = [
             (
-                method != Method::FastFlow && (self.has_flow() || self.preset.is_some()),
-                "a flow (preset, norm, kernels, steps, hidden, clamp, coupling)",
+                lacks(&[Method::FastFlow]) && (convolutional || self.preset.is_some()),
+                "a convolutional flow (preset, norm, kernels, coupling)",
             ),
             (
-                method != Method::FastFlow && self.has_optimiser(),
+                lacks(&FLOWS) && self.has_flow(),
+                "a flow (steps, hidden, clamp)",
+            ),
+            (
+                lacks(&FLOWS) && self.has_optimiser(),
                 "an optimiser (epochs, batch, learning rate, schedule, stopping rule)",
             ),
             (
-                method != Method::PatchCore && memory,
-                "a memory (memory, neighbourhood, neighbours, metric, precision)",
+                lacks(&[Method::PatchCore]) && memory,
+                "a memory (memory, neighbourhood, metric)",
             ),
             (
-                method != Method::PaDiM && self.channels.is_some(),
+                lacks(&[Method::PatchCore, Method::Spade]) && neighbours,
+                "neighbours that are remembered (neighbours, precision)",
+            ),
+            (
+                lacks(&[Method::PaDiM]) && self.channels.is_some(),
                 "Gaussians (channels)",
             ),
         ];
         match foreign.iter().find(|(given, _)| *given) {
+            Some((_, what)) => {
+                let words: Vec<&str> = methods.iter().map(|method| method.word()).collect();
+                Err(Error::Invalid(format!(
+                    "the method {} has no settings of {what}",
+                    words.join(",")
+                )))
+            }
+            None if self.ensemble.is_some() => self.refuse_in_ensemble(),
+            None => Ok(()),
+        }
+    }
+
+    /// Settings that would have to be each member's own.
+    fn refuse_in_ensemble(&self) -> Result<()> {
+        let own = [
+            (self.stop_on.is_some(), "stopping rule"),
+            (self.standardise_scales, "scales to standardise"),
+            (self.image_weights.is_some(), "image weights"),
+            (
+                self.map.is_some() || self.image_map.is_some() || self.pixel_map.is_some(),
+                "choice of maps",
+            ),
+        ];
+        match own.iter().find(|(given, _)| *given) {
             Some((_, what)) => Err(Error::Invalid(format!(
-                "the method {method} has no settings of {what}"
+                "an ensemble has no {what}: each member scores as it does alone"
             ))),
             None => Ok(()),
         }
@@ -84,6 +178,28 @@ impl Settings {
             _ => 100,
         };
         PaDiMConfig::new(self.channels.unwrap_or(usual.min(all)))
+    }
+
+    fn differnet(&self, family: Family) -> DifferNetConfig {
+        let defaults = DifferNetConfig {
+            inputs: 1 + self.further_sizes(family).len(),
+            ..DifferNetConfig::default()
+        };
+        let hidden = defaults.hidden as f64 * self.hidden.unwrap_or(1.0);
+        DifferNetConfig {
+            steps: self.steps.unwrap_or(defaults.steps),
+            hidden: hidden.round() as usize,
+            clamp: self.clamp.unwrap_or(defaults.clamp),
+            ..defaults
+        }
+    }
+
+    fn spade(&self) -> SpadeConfig {
+        let defaults = SpadeConfig::default();
+        SpadeConfig {
+            photos: self.neighbours.unwrap_or(defaults.photos),
+            precision: self.precision.unwrap_or(defaults.precision),
+        }
     }
 
     pub(super) fn has_flow(&self) -> bool {
@@ -129,10 +245,20 @@ impl Settings {
         input: &Preprocessing,
         scales: usize,
     ) -> Scoring {
+        self.scoring_of(self.chosen_method(), estimator, input, scales)
+    }
+
+    fn scoring_of(
+        &self,
+        method: Option<Method>,
+        estimator: &EstimatorConfig,
+        input: &Preprocessing,
+        scales: usize,
+    ) -> Scoring {
         let plain = estimator.scoring();
         let pixels = (input.height * input.width) as f64;
         let top = |share: f64| ImageScore::TopK((pixels * share).round().max(1.0) as usize);
-        match (self.chosen_method(), self.preset()) {
+        match (method, self.preset()) {
             // A 64th of the side smooths what single positions say; a hundredth of the pixels is a defect.
             (None, _) => Scoring {
                 image_score: top(0.01),
@@ -193,5 +319,22 @@ impl Settings {
             },
             count: self.views,
         })
+    }
+}
+
+/// Methods that are flows.
+const FLOWS: [Method; 2] = [Method::FastFlow, Method::DifferNet];
+
+/// Where the method wants features to leave a backbone; none for the backbone's own taps.
+pub(super) fn taps_of(method: Method, family: Family) -> Option<&'static [usize]> {
+    match (method, family) {
+        // Roth et al. 2021, section 3.1: neither the finest stage, too generic, nor the last, biased to ImageNet's
+        // classes. SPADE's image features are the third stage's, where files without a fourth are common.
+        (Method::PatchCore | Method::Spade, Family::BasicResNet | Family::BottleneckResNet) => {
+            Some(&[2, 3])
+        }
+        // The coarsest map that every file has.
+        (Method::DifferNet, Family::BasicResNet | Family::BottleneckResNet) => Some(&[3]),
+        _ => None,
     }
 }

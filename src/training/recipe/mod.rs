@@ -10,9 +10,11 @@ use crate::{
     detector::{AugmentationRecord, DetectorConfig, Schedule},
     estimators::{
         EstimatorConfig, ImageScore, MapKind, Method, Scoring, ScoringChanges,
+        differnet::DifferNetConfig,
+        ensemble::{EnsembleConfig, Member},
         flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
         gaussian::PaDiMConfig,
-        memory::{Grid, Metric, PatchCoreConfig, Precision},
+        memory::{Grid, Metric, PatchCoreConfig, Precision, SpadeConfig},
     },
     imaging::{Augmentation, Preprocessing},
     kernels::{Family, FeatureShape},
@@ -41,6 +43,8 @@ const SCORING: [&str; 7] = [
 pub struct Settings {
     /// None: the default recipe, or FastFlow where only a flow has what is asked for.
     pub method: Option<Method>,
+    /// In place of one method: several, averaged.
+    pub ensemble: Option<Vec<Method>>,
     /// Of FastFlow.
     pub preset: Option<Preset>,
     /// Of the (first and largest) input; of one that is not square the side of a square of the same area.
@@ -107,6 +111,7 @@ impl Default for Settings {
         let views = Augmentation::default();
         Self {
             method: None,
+            ensemble: None,
             preset: None,
             size: None,
             aspect: None,
@@ -162,6 +167,27 @@ pub struct OptimiserDefaults {
 }
 
 impl OptimiserDefaults {
+    /// Those of a method; of an ensemble its trained member's.
+    pub fn of_method(estimator: &EstimatorConfig, preset: Preset) -> Self {
+        match estimator {
+            // Rudolph et al. 2021, section 4.2: Adam at 2e-4; far fewer epochs than its 192.
+            EstimatorConfig::DifferNet(_) => Self {
+                epochs: 48,
+                batch: 32,
+                learning_rate: 2e-4,
+                schedule: Schedule::Constant,
+            },
+            EstimatorConfig::Ensemble(ensemble) => {
+                let mut members = ensemble.members.iter().map(|member| &member.estimator);
+                match members.find(|estimator| estimator.is_trained()) {
+                    Some(trained) => Self::of_method(trained, preset),
+                    None => Self::of(preset),
+                }
+            }
+            _ => Self::of(preset),
+        }
+    }
+
     /// The paper's (section 4.1) with far fewer epochs than its 500, where image AUROC tends to peak; or one that
     /// whitened features bear.
     pub fn of(preset: Preset) -> Self {

@@ -16,6 +16,9 @@ impl Settings {
 
     /// The method; none for the default recipe.
     pub fn chosen_method(&self) -> Option<Method> {
+        if self.ensemble.is_some() {
+            return Some(Method::Ensemble);
+        }
         let of_a_flow = self.preset.is_some() || self.has_flow() || self.has_optimiser();
         self.method.or(of_a_flow.then_some(Method::FastFlow))
     }
@@ -35,13 +38,16 @@ impl Settings {
         if self.taps.is_some() {
             return Ok(info.chosen_taps());
         }
-        match (self.chosen_method(), info.family) {
-            // Section 3.1: neither the finest stage, too generic, nor the last, biased to ImageNet's classes.
-            (None | Some(Method::PatchCore), Family::BasicResNet | Family::BottleneckResNet) => {
-                Ok(Some(Taps::new(vec![2, 3])?))
+        let wanted = |&method: &Method| methods::taps_of(method, info.family);
+        let taps = match &self.ensemble {
+            None => wanted(&self.chosen_method().unwrap_or(Method::PatchCore)),
+            // A member that takes the backbone's own brings in all of them.
+            Some(members) => {
+                let first = members.first().and_then(wanted);
+                first.filter(|_| members.iter().all(|member| wanted(member) == first))
             }
-            _ => Ok(None),
-        }
+        };
+        taps.map(|taps| Taps::new(taps.to_vec())).transpose()
     }
 
     /// The training run of these settings on a backbone (its full id), with one seed. No weights are needed, so
@@ -60,7 +66,7 @@ impl Settings {
             backbones::shapes_with(backbone, taps.as_ref(), input.height, input.width)
         });
         let shapes = of_inputs.collect::<Result<Vec<_>>>()?.concat();
-        let estimator = self.estimator(info.family, &shapes)?;
+        let estimator = self.estimator(&info, &input, &shapes)?;
         let scoring = self.scoring(&self.default_scoring(&estimator, &input, shapes.len()));
         let config = self.run(estimator, input, scoring, seed)?;
         config.scoring.check(&config.estimator, &shapes)?;
@@ -73,6 +79,11 @@ impl Settings {
     /// The first setting that is out of range, or one that would change what is adapted.
     pub fn adapt(&self, parent: &DetectorConfig, seed: u64) -> Result<TrainConfig> {
         self.check_ranges()?;
+        if matches!(parent.estimator, EstimatorConfig::Ensemble(_)) {
+            return Err(Error::Invalid(
+                "an ensemble is not adapted; train its members anew on all photos".into(),
+            ));
+        }
         if !parent.estimator.is_trained() && self.has_optimiser() {
             return Err(parent.estimator.lacks(
                 "optimiser (epochs, batch, learning rate, schedule, stopping rule); it is fitted in one pass",
@@ -98,7 +109,7 @@ impl Settings {
         scoring: Scoring,
         seed: u64,
     ) -> Result<TrainConfig> {
-        let defaults = OptimiserDefaults::of(self.preset());
+        let defaults = OptimiserDefaults::of_method(&estimator, self.preset());
         let config = TrainConfig {
             preset: self.preset(),
             estimator,
@@ -164,6 +175,9 @@ impl Settings {
     /// (docs/accuracy.md).
     pub(super) fn input(&self, backbone: &BackboneInfo) -> Preprocessing {
         let default = backbone.preprocessing.clone();
+        if self.chosen_method() == Some(Method::DifferNet) {
+            return self.differnet_input(backbone);
+        }
         let recipe = self.chosen_method().is_none() && backbone.family != Family::Vit;
         let usual = if recipe {
             default.height * 3 / 2
@@ -188,6 +202,36 @@ impl Settings {
             width,
             pyramid: if recipe { further.to_vec() } else { Vec::new() },
             ..default
+        }
+    }
+}
+
+impl Settings {
+    /// Rudolph et al. 2021, section 4.2: 448, 224 and 112 pixels, each in four quarter turns.
+    fn differnet_input(&self, backbone: &BackboneInfo) -> Preprocessing {
+        let further = self.further_sizes(backbone.family);
+        let usual = match further {
+            [] => backbone.preprocessing.height,
+            _ => 448,
+        };
+        let side = self.size.unwrap_or(usual) as f64;
+        let aspect = self.aspect.unwrap_or(1.0);
+        let shaped = |share: &f64| shape(side * share, aspect, unit(backbone));
+        let (height, width) = shaped(&1.0);
+        Preprocessing {
+            height,
+            width,
+            pyramid: further.iter().map(shaped).collect(),
+            turns: 4,
+            ..backbone.preprocessing.clone()
+        }
+    }
+
+    /// Sizes of DifferNet's further inputs, of the first one's; a transformer's tokens are made for one size.
+    pub(super) fn further_sizes(&self, family: Family) -> &'static [f64] {
+        match family {
+            Family::Vit => &[],
+            _ => &[0.5, 0.25],
         }
     }
 }
