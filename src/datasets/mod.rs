@@ -8,7 +8,7 @@
 //! | MVTec AD | `train/good`; tests in `test/<class>`, masks in `ground_truth/<class>/<name>_mask.png` |
 //! | BTAD | `train/ok` and `test/ko`; masks in `ground_truth/ko` |
 //! | VisA | `Data/Images/Normal`; needs `split_csv/1cls.csv` beside the categories |
-//! | CIFAR-10 | a class's name below the folder of binary files: `cifar-10-batches-bin/cat` has cats as normal, `.../not-cat` has them as defects and the other nine classes as normal |
+//! | CIFAR-10 | a class's name below the folder of the binary files, or of `train/<class>` and `test/<class>`: `cifar-10-batches-bin/cat` has cats as normal, `.../not-cat` has them as defects and the other nine classes as normal |
 //! | folder | anything else that holds images, see [`open`] |
 
 mod check;
@@ -19,6 +19,7 @@ pub mod generated;
 mod hash;
 mod known;
 mod layout;
+mod limit;
 mod manifest;
 mod mvtec;
 mod perturbed;
@@ -34,6 +35,7 @@ pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
 pub use edit::Edit;
 pub use known::{KnownDataset, known, recognise};
 pub use layout::folder_name;
+pub use limit::Limit;
 pub use perturbed::Perturbation;
 pub use sample::Sample;
 pub use synthetic_defects::synthetic_defects;
