@@ -42,7 +42,7 @@ pub use synthetic_defects::synthetic_defects;
 
 use crate::Result;
 
-/// Fewest normal images that a detector can be trained on.
+/// Fewest normal images of which some can be kept out of the fit, for the threshold.
 pub const MIN_NORMALS: usize = 4;
 
 /// Normal images to train on, and (perhaps) a test set.
@@ -71,15 +71,12 @@ pub struct Dataset {
 /// trained on, because a detector cannot be judged on what it was trained with.
 ///
 /// # Errors
-/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder, it is a file, it holds no images, fewer than
-/// [`MIN_NORMALS`] normal ones, or test images without a label.
+/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder, it is a file, it holds no images, no normal one
+/// to train on, or test images without a label.
 pub fn open(dir: &Path) -> Result<Dataset> {
     let dataset = read(dir)?;
-    if dataset.train.len() < MIN_NORMALS {
-        let found = dataset.train.len();
-        let reason =
-            format!("holds {found} normal images to train on, at least {MIN_NORMALS} are needed");
-        return Err(layout::fault(dir, reason));
+    if dataset.train.is_empty() {
+        return Err(layout::fault(dir, "holds no normal images to train on"));
     }
     Ok(dataset)
 }

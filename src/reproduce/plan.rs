@@ -276,10 +276,19 @@ impl Variant {
 }
 
 impl Variant {
-    /// Whether it differs from the base in nothing but the method, so that the two may stand beside each other; the base
-    /// itself too.
+    /// Whether it differs from the base in nothing but the method and that method's own settings, so that the two may
+    /// stand beside each other; the base itself too.
     pub fn is_of_a_method(&self) -> bool {
-        self.name == BASE || self.changes == [METHOD]
+        let shared = |key: &String| {
+            Settings::of_any_method(key) || Settings::only_scoring([key.as_str()].into_iter())
+        };
+        self.name == BASE || self.other_method && !self.changes.iter().any(shared)
+    }
+
+    /// Whether its method's title says all: it changes nothing else, or is called as the method.
+    pub(super) fn is_plain(&self) -> bool {
+        let word = self.own.get(METHOD).and_then(Value::as_str);
+        self.changes == [METHOD] || word == Some(&*self.name)
     }
 }
 

@@ -180,8 +180,9 @@ impl Maker<'_> {
             let config = settings.resolve(variant.backbones.first()?, 0).ok()?;
             let title = config.estimator.title();
             Some(match settings.chosen_method() {
-                Some(_) => title.to_string(),
                 None => format!("default recipe ({title})"),
+                Some(_) if variant.name == BASE || variant.is_plain() => title.to_string(),
+                Some(_) => format!("{title} ({})", variant.name),
             })
         };
         named().unwrap_or_else(|| variant.name.clone())

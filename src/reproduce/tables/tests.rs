@@ -142,6 +142,12 @@ backbones = ["resnet18"]
 [variant.padim-12]
 method = "padim"
 channels = 12
+backbones = ["resnet18"]
+[variant.larger]
+method = "padim"
+size = 384
+[variant.additive]
+coupling = "additive"
 "#;
 
 #[test]
@@ -159,11 +165,12 @@ fn a_variant_that_changes_only_the_method_stands_beside_the_papers() {
     );
     let all = methods("ResNet18");
     assert_eq!(
-        all[..4],
+        all[..5],
         [
             &text("FastFlow, ours"),
             &text("PatchCore, ours"),
             &text("PaDiM, ours"),
+            &text("PaDiM (padim-12), ours"),
             &text("SPADE")
         ]
     );
@@ -179,6 +186,7 @@ fn a_variant_that_changes_only_the_method_stands_beside_the_papers() {
             "FastFlow, resnet18",
             "PatchCore, resnet18",
             "PaDiM, resnet18",
+            "PaDiM (padim-12), resnet18",
             "FastFlow, wavelet",
             "PatchCore, wavelet"
         ]
@@ -205,10 +213,10 @@ fn speed_is_measured_without_training_and_says_that_its_weights_are_random() {
         crate::reproduce::measure_speeds(&plan, folder.path(), &device, &mut tell).unwrap();
     };
     measure(&mut told);
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
     // What is there is kept.
     measure(&mut told);
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
     let tables = tables(&plan, folder.path()).unwrap();
     let complexity = numbered(&tables, 1);
     let own = rows(complexity, "ResNet18");
