@@ -152,7 +152,7 @@ fn cifar10_with_one_class_normal_or_one_class_defective() {
 
     fails(
         datasets::open(&dir.path().join("frog")),
-        "holds 0 normal images",
+        "holds no normal images to train on",
     );
     fs::write(dir.path().join("test_batch.bin"), vec![0; 3072]).unwrap();
     fails(
