@@ -15,7 +15,7 @@ use clap::Parser;
 
 #[derive(Parser)]
 struct Args {
-    /// bottle, bottle@cait, org/repo or org/repo@revision
+    /// bottle, bottle@cait, bottle@resnet18-patchcore, org/repo or org/repo@revision
     name: String,
     /// Make a folder with everything in it, the backbone's weights too
     #[arg(long)]

@@ -189,7 +189,12 @@ fn what_cannot_be_used_is_refused() {
     fails(at("good/000.png"), "is a file");
     fs::create_dir(dir.path().join("empty")).unwrap();
     fails(at("empty"), "holds no PNG");
-    fails(at("good"), "holds 3 normal images to train on, at least 4");
+    assert_eq!(at("good").unwrap().train.len(), 3);
+    let no_good = with_normals("good", 0, &["bad/0.png", "bad/1.png"]);
+    fails(
+        datasets::open(no_good.path()),
+        "holds no normal images to train on",
+    );
     fails(
         datasets::open(with_normals("train", 4, &["test/0.png"]).path()),
         "needs a label",

@@ -216,22 +216,61 @@ fn photos_are_added_to_a_gallery_but_not_to_an_ensemble() {
     refuse(&args(text(&ensemble)), &["ensemble", "anew"]);
 }
 
+/// A folder with the first `count` good photos.
+fn few(good: &Path, photos: &Path, count: usize) {
+    std::fs::create_dir(photos).unwrap();
+    for index in 0..count {
+        let photo = format!("{index:03}.png");
+        std::fs::copy(good.join(&photo), photos.join(&photo)).unwrap();
+    }
+}
+
+/// With fewer than four photos none can be held out, and the program, the artifact and the card say what the threshold
+/// comes from instead.
 #[test]
-fn four_photos_are_enough_for_a_memory() {
+fn one_to_sixteen_photos_are_enough_for_a_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let photos = folder.path().join("photos");
-    std::fs::create_dir(&photos).unwrap();
-    for photo in ["000.png", "001.png", "002.png", "003.png"] {
-        let from = world().data().join("train/good").join(photo);
-        std::fs::copy(from, photos.join(photo)).unwrap();
+    let cloth = folder.path().join("cloth");
+    let args = ["data", "generate", "--out", text(&cloth), "--seed", "3"];
+    let counts = ["--train", "16", "--good", "4", "--defective", "7"];
+    succeed(&[&args[..], &counts, &["--size", "96"]].concat());
+    for (count, source, scores, word) in [
+        (1, "mirrored_views", 3, "is a guess"),
+        (2, "leave_one_out", 2, "a fit to the others"),
+        (3, "leave_one_out", 3, "a fit to the others"),
+        (4, "held_out", 2, "2 held-out normal images"),
+        (16, "held_out", 4, "4 held-out normal images"),
+    ] {
+        let photos = folder.path().join(format!("photos-{count}"));
+        few(&cloth.join("train/good"), &photos, count);
+        for name in ["", "patchcore"] {
+            let out = folder.path().join(format!("few-{name}-{count}"));
+            let output = run(&words(&train(&photos, &out, &method(name))));
+            let told = told(&output);
+            assert!(output.status.success(), "{told}");
+            assert_eq!(told.contains(word), count < 4, "{count}: {told}");
+            let config = config(&out);
+            let calibration = &config["calibration"];
+            let written = calibration["source"].as_str().unwrap_or("held_out");
+            let normal = calibration["normal_scores"].as_array().unwrap().len();
+            assert_eq!((written, normal), (source, scores), "{count}");
+            assert!(calibration["threshold"].as_f64().unwrap() > 0.0);
+            let fitted = if count < 4 { count } else { count - scores };
+            assert_eq!(config["training"]["images"], fitted, "{count}");
+            let card = succeed(&["card", text(&out)]);
+            assert!(card.contains(word), "{card}");
+            let args = ["eval", text(&out), "--data", text(&cloth), "--json"];
+            let auroc = parsed(&succeed(&args))["image_auroc"].as_f64().unwrap();
+            assert!(auroc > 0.6, "{name}, {count} photos: {auroc}");
+        }
     }
-    for name in ["", "patchcore"] {
-        let out = folder.path().join(format!("few-{name}"));
-        succeed(&words(&train(&photos, &out, &method(name))));
-        let image = world().data().join("test/good/000.png");
-        let line = parsed(&succeed(&["infer", text(&out), text(&image), "--json"]));
-        assert!(line["score"].as_f64().unwrap().is_finite());
-    }
+    let photos = folder.path().join("photos-3");
+    let out = folder.path().join("no");
+    let flow = train(&photos, &out, &["--method", "fastflow"]);
+    refuse(
+        &words(&flow),
+        &["3 normal images", "FastFlow needs at least 4"],
+    );
 }
 
 #[test]

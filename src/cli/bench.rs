@@ -3,16 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use candle_core::Device;
 use candle_fastflow::{
-    backbones::{self, Backbone, Taps, image_features, input_features, input_shapes},
+    backbones::{Taps, input_features},
     estimators::{
-        Estimator, EstimatorConfig, FitWith, Fitting, Method, Trainable,
+        Method,
         flow::{Activations, Preset},
     },
-    features::{FeatureStore, FeatureWriter},
-    imaging::Preprocessing,
-    speed::{Speed, TrainingSpeed, feature_store, input_pattern},
+    speed::{Fitted, Speed, Subject, TrainingSpeed, input_pattern},
     training::Settings,
 };
 use serde::Serialize;
@@ -85,26 +82,14 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         taps: args.taps.clone(),
         ..Settings::default()
     };
-    let (backbone, weights) = backbone(&args, &settings, &device)?;
-    let config = settings.resolve(&backbone.info().id, 0)?;
-    let input = &config.preprocessing;
-    let images = input_pattern(input, usize::from(args.batch), &device)?;
-    let features = input_features(backbone.as_ref(), &images)?;
+    let weights = args.backbone_weights.as_deref();
+    let subject = Subject::new(&settings, &args.backbone, weights, &device)?;
     let (batch, repeat) = (usize::from(args.batch), usize::from(args.repeat));
-    let fitted = Fitted::new(&config.estimator, backbone.as_ref(), input, &device)?;
-    let speed = Speed::measure(
-        backbone.as_ref(),
-        fitted.estimator(),
-        &config.scoring,
-        input,
-        batch,
-        repeat,
-        &device,
-    )?;
+    let speed = subject.speed(batch, repeat, &device)?;
     let mut timing = Timing {
-        backbone_id: backbone.info().id.clone(),
+        backbone_id: subject.backbone.info().id.clone(),
         method: args.method.unwrap_or_default(),
-        weights,
+        weights: subject.weights,
         device: if device.is_cpu() { "cpu" } else { "cuda" },
         speed,
         train_step_ms: None,
@@ -112,7 +97,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         train_batch: None,
     };
     if args.train {
-        let Fitted::Trained(mut model) = fitted else {
+        let images = input_pattern(&subject.config.preprocessing, 1, &device)?;
+        let features = input_features(subject.backbone.as_ref(), &images)?;
+        let Fitted::Trained(mut model) = subject.fitted else {
             bail!(
                 "{} has no training steps to time",
                 args.method.unwrap_or_default()
@@ -133,90 +120,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     show(&timing, args.json)?;
     Ok(Outcome::Done)
-}
-
-/// An estimator that has seen patterns: enough for its speed, which does not depend on what it has seen.
-enum Fitted {
-    Trained(Box<dyn Trainable>),
-    Closed(Box<dyn Estimator>),
-}
-
-impl Fitted {
-    fn new(
-        config: &EstimatorConfig,
-        backbone: &dyn Backbone,
-        input: &Preprocessing,
-        device: &Device,
-    ) -> anyhow::Result<Self> {
-        match config.fitting() {
-            Fitting::Gradient(method) => {
-                let shapes = input_shapes(backbone, input)?;
-                let mut model = method.init(&shapes, 0, device)?;
-                let features = input_features(backbone, &input_pattern(input, 1, device)?)?;
-                model.prepare(&feature_store(&features, 1)?)?;
-                Ok(Self::Trained(model))
-            }
-            Fitting::Members(_) => bail!("bench measures one method at a time"),
-            Fitting::Closed(method) => {
-                let features = patterns(backbone, input, device)?;
-                let mut with = FitWith {
-                    seed: 0,
-                    device,
-                    parent: None,
-                    progress: &mut |_, _| true,
-                };
-                Ok(Self::Closed(method.fit(&features, &mut with)?))
-            }
-        }
-    }
-
-    fn estimator(&self) -> &dyn Estimator {
-        match self {
-            Self::Trained(model) => model.as_ref(),
-            Self::Closed(estimator) => estimator.as_ref(),
-        }
-    }
-}
-
-/// Photos that a method fitted in closed form sees: enough to fill a memory.
-const PATTERNS: u32 = 16;
-
-/// Features of photos that differ.
-fn patterns(
-    backbone: &dyn Backbone,
-    input: &Preprocessing,
-    device: &Device,
-) -> anyhow::Result<FeatureStore> {
-    let shapes = input_shapes(backbone, input)?;
-    let images = PATTERNS as usize;
-    let mut writer = FeatureWriter::new(shapes, images, u64::MAX, &std::env::temp_dir())?;
-    for seed in 0..PATTERNS {
-        let (width, height) = (input.width as u32, input.height as u32);
-        let photo = image::RgbImage::from_fn(width, height, |x, y| {
-            let mix = (x ^ y).wrapping_mul(seed.wrapping_mul(2_654_435_761) | 1);
-            image::Rgb([(mix >> 8) as u8, (x * (seed + 1)) as u8, (y * 3) as u8])
-        });
-        let maps = image_features(backbone, input, device, &photo)?;
-        let maps = maps.iter().map(|map| map.to_device(&Device::Cpu));
-        writer.push(&maps.collect::<Result<Vec<_>, _>>()?)?;
-    }
-    Ok(writer.finish()?)
-}
-
-fn backbone(
-    args: &Args,
-    settings: &Settings,
-    device: &Device,
-) -> anyhow::Result<(Box<dyn Backbone>, &'static str)> {
-    let id = backbones::resolve_id(&args.backbone)?;
-    let taps = settings.backbone_taps(&id)?;
-    let (taps, weights) = (taps.as_ref(), args.backbone_weights.as_deref());
-    let load = |weights| backbones::load_with(&id, taps, weights, device);
-    match weights {
-        Some(_) => Ok((load(weights)?, "file")),
-        None if !backbones::needs_weights(&id) => Ok((load(None)?, "embedded")),
-        None => Ok((backbones::load_random_with(&id, taps, 0, device)?, "random")),
-    }
 }
 
 fn show(timing: &Timing, json: bool) -> anyhow::Result<()> {

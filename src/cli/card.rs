@@ -19,7 +19,7 @@ pub struct Args {
     /// The detector's folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// What users type to get it: bottle@cait or org/repo
+    /// What users type to get it: bottle@cait, bottle@resnet18-patchcore or org/repo
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
     #[command(flatten)]

@@ -61,7 +61,7 @@ impl Compute {
 /// Which detector, and the weights of its backbone.
 #[derive(clap::Args)]
 pub struct DetectorArgs {
-    /// A detector: its folder, or a name on the Hub (bottle, bottle@cait, org/repo, org/repo@revision)
+    /// A detector: its folder, or a name on the Hub (bottle, bottle@cait, bottle@resnet18-patchcore, org/repo, org/repo@revision)
     #[arg(value_name = "DETECTOR")]
     name: String,
     /// The backbone's weights, where they are not to be looked for

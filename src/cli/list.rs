@@ -55,6 +55,7 @@ fn detector_table(listed: &[Listed]) -> Table {
         "name",
         "category",
         "backbone",
+        "method",
         Metrics::label("image_auroc"),
         Metrics::label("pixel_auroc"),
         "size",
@@ -78,6 +79,7 @@ fn detector_table(listed: &[Listed]) -> Table {
             entry.name.clone(),
             text(&entry.category),
             text(&entry.backbone),
+            text(&entry.method),
             figure(entry.image_auroc),
             figure(entry.pixel_auroc),
             entry

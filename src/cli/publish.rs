@@ -21,7 +21,7 @@ pub struct Args {
     /// The detector's folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Repository; by default fastflow-BACKBONE-CATEGORY of FASTFLOW_NAMESPACE or the token's owner
+    /// Repository; by default fastflow-BACKBONE-CATEGORY (fastflow-BACKBONE-METHOD-CATEGORY of another method) of FASTFLOW_NAMESPACE or the token's owner
     #[arg(long, value_name = "ORG/NAME")]
     repo: Option<String>,
     /// Tag the commit

@@ -11,7 +11,7 @@ use super::{Outcome, common, transfer::Transfer};
 #[command(after_help = "Example: fastflow pull bottle\n\
     For a machine without network: fastflow pull bottle --to bottle-detector, and carry the folder there")]
 pub struct Args {
-    /// bottle, bottle@cait, org/repo or org/repo@revision
+    /// bottle, bottle@cait, bottle@resnet18-patchcore, org/repo or org/repo@revision
     #[arg(value_name = "NAME")]
     name: String,
     /// Also make a folder that holds all a machine without network needs

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::bail;
 use candle_fastflow::{
     Error,
-    reproduce::{Cell, Plan, Progress, Runner, Share, Summary, tables, write_tables},
+    reproduce::{
+        Cell, Plan, Progress, Runner, Share, Summary, measure_speeds, tables, write_tables,
+    },
     training::{self, EpochRecord},
 };
 use indicatif::{HumanDuration, ProgressBar};
@@ -44,6 +46,10 @@ pub struct Args {
     /// Run nothing; write the tables from the results that are there
     #[arg(long, conflicts_with_all = ["cell", "dry_run"])]
     tables: bool,
+    /// Train nothing; measure the speed of the plan's backbones and methods for table 1, with random weights where
+    /// FASTFLOW_BACKBONES has none
+    #[arg(long, conflicts_with_all = ["cell", "dry_run", "tables"])]
+    speed: bool,
     /// Run nothing; list the cells, and look at the images where the folder of the data is there
     #[arg(long)]
     dry_run: bool,
@@ -62,6 +68,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(stem));
+    if args.speed {
+        measure_speeds(&plan, &out, &device, &mut |what| eprintln!("{what}"))?;
+        return finish(&args, &plan, &out, None);
+    }
     let transfer = Transfer::new(args.json);
     let show = |event: candle_fastflow::hub::Event<'_>| transfer.show(event);
     let mut runner = Runner::new(&plan, &out, device, &show);

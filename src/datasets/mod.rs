@@ -8,7 +8,7 @@
 //! | MVTec AD | `train/good`; tests in `test/<class>`, masks in `ground_truth/<class>/<name>_mask.png` |
 //! | BTAD | `train/ok` and `test/ko`; masks in `ground_truth/ko` |
 //! | VisA | `Data/Images/Normal`; needs `split_csv/1cls.csv` beside the categories |
-//! | CIFAR-10 | a class's name below the folder of binary files: `cifar-10-batches-bin/cat` has cats as normal, `.../not-cat` has them as defects and the other nine classes as normal |
+//! | CIFAR-10 | a class's name below the folder of the binary files, or of `train/<class>` and `test/<class>`: `cifar-10-batches-bin/cat` has cats as normal, `.../not-cat` has them as defects and the other nine classes as normal |
 //! | folder | anything else that holds images, see [`open`] |
 
 mod check;
@@ -19,6 +19,7 @@ pub mod generated;
 mod hash;
 mod known;
 mod layout;
+mod limit;
 mod manifest;
 mod mvtec;
 mod perturbed;
@@ -34,13 +35,14 @@ pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
 pub use edit::Edit;
 pub use known::{KnownDataset, known, recognise};
 pub use layout::folder_name;
+pub use limit::Limit;
 pub use perturbed::Perturbation;
 pub use sample::Sample;
 pub use synthetic_defects::synthetic_defects;
 
 use crate::Result;
 
-/// Fewest normal images that a detector can be trained on.
+/// Fewest normal images of which some can be kept out of the fit, for the threshold.
 pub const MIN_NORMALS: usize = 4;
 
 /// Normal images to train on, and (perhaps) a test set.
@@ -69,15 +71,12 @@ pub struct Dataset {
 /// trained on, because a detector cannot be judged on what it was trained with.
 ///
 /// # Errors
-/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder, it is a file, it holds no images, fewer than
-/// [`MIN_NORMALS`] normal ones, or test images without a label.
+/// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder, it is a file, it holds no images, no normal one
+/// to train on, or test images without a label.
 pub fn open(dir: &Path) -> Result<Dataset> {
     let dataset = read(dir)?;
-    if dataset.train.len() < MIN_NORMALS {
-        let found = dataset.train.len();
-        let reason =
-            format!("holds {found} normal images to train on, at least {MIN_NORMALS} are needed");
-        return Err(layout::fault(dir, reason));
+    if dataset.train.is_empty() {
+        return Err(layout::fault(dir, "holds no normal images to train on"));
     }
     Ok(dataset)
 }

@@ -8,9 +8,13 @@ use super::{Dataset, MIN_NORMALS, Sample};
 
 impl Dataset {
     /// Splits the training images into those to train on and those held out for the threshold: a
-    /// tenth, at least 4, but never more than half of them. Both keep the data set's order.
+    /// tenth, at least 4, but never more than half of them, and none of fewer than [`MIN_NORMALS`]. Both keep the
+    /// data set's order.
     pub fn split_held_out(&self, seed: u64) -> (Vec<Sample>, Vec<Sample>) {
         let count = self.train.len();
+        if count < MIN_NORMALS {
+            return (self.train.clone(), Vec::new());
+        }
         let held = count.div_ceil(10).max(MIN_NORMALS).min(count / 2);
         let mut order: Vec<usize> = (0..count).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));

@@ -92,7 +92,40 @@ impl BackboneRecord {
     }
 }
 
-/// Scores of held-out normal images, and the threshold that follows from them.
+/// Which normal images the scores are of that a threshold follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationSource {
+    /// Images that were kept out of the fit.
+    #[default]
+    HeldOut,
+    /// Two or three images, each scored by a fit to the others; the detector is fitted to all of them.
+    LeaveOneOut,
+    /// Mirrored views of the only image: a guess.
+    MirroredViews,
+}
+
+impl CalibrationSource {
+    /// Whether the images were kept out of the fit, as is usual.
+    pub fn is_held_out(&self) -> bool {
+        *self == Self::HeldOut
+    }
+
+    /// What `count` scores are of, as in "the threshold comes from ...".
+    pub fn in_words(self, count: usize) -> String {
+        match self {
+            Self::HeldOut => format!("{count} held-out normal images"),
+            Self::LeaveOneOut => {
+                format!("all {count} training images, each scored by a fit to the others")
+            }
+            Self::MirroredViews => {
+                format!("{count} mirrored views of the only training image and is a guess")
+            }
+        }
+    }
+}
+
+/// Scores of normal images, and the threshold that follows from them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
@@ -100,11 +133,14 @@ pub struct Calibration {
     pub threshold: f32,
     /// Share of new normal images expected above the threshold.
     pub false_alarm_rate: f64,
-    /// Scores of the held-out normal images, ascending.
+    /// Scores of the normal images, ascending.
     pub normal_scores: Vec<f32>,
+    /// Which images those are.
+    #[serde(default, skip_serializing_if = "CalibrationSource::is_held_out")]
+    pub source: CalibrationSource,
     /// A position of the localisation map above it belongs to a defect.
     pub pixel_threshold: f32,
-    /// Localisation value drawn as the coldest colour: the median over held-out normal images.
+    /// Localisation value drawn as the coldest colour: the median over the normal images.
     pub map_low: f32,
     /// Statistics per scale of the image-score map, finest first.
     pub image_scales: Vec<ScaleStatistics>,
@@ -113,6 +149,18 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// What the threshold comes from, and what is expected of it.
+    pub fn in_words(&self) -> String {
+        let from = self.source.in_words(self.normal_scores.len());
+        match self.source {
+            CalibrationSource::MirroredViews => from,
+            _ => format!(
+                "{from}; about {:.1} % of new normal images score above it",
+                100.0 * self.false_alarm_rate
+            ),
+        }
+    }
+
     /// What the scales are standardised by, where they are.
     pub fn statistics(&self) -> MapStatistics<'_> {
         MapStatistics {

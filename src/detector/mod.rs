@@ -16,7 +16,7 @@ use image::{Rgb, RgbImage};
 pub(crate) use artifact::other_weights;
 pub(crate) use artifact::warn_of_other_weights;
 pub use artifact::{CONFIG_FILE, LoadOptions, MODEL_FILE, read_config};
-pub use config::{BackboneRecord, Calibration, DetectorConfig, SCHEMA_VERSION};
+pub use config::{BackboneRecord, Calibration, CalibrationSource, DetectorConfig, SCHEMA_VERSION};
 pub use explanation::{Noise, ScaleExplanation};
 pub use record::{
     AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,

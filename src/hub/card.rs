@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::method::Method;
 use crate::{
     Error, Result, backbones, datasets,
-    detector::{BackboneRecord, DatasetRecord, DetectorConfig},
+    detector::{BackboneRecord, CalibrationSource, DatasetRecord, DetectorConfig},
     evaluation::Metrics,
 };
 
@@ -104,8 +104,11 @@ pub fn render(config: &DetectorConfig, facts: &CardFacts) -> Result<String> {
         results: results(config),
         rows: rows(config),
         threshold: calibration.map(|found| found.threshold.to_string()),
-        false_alarms: calibration.map(|found| trimmed(100.0 * found.false_alarm_rate)),
-        held_out: calibration.map(|found| found.normal_scores.len()),
+        // Of mirrored views no rate can be said.
+        false_alarms: calibration
+            .filter(|found| found.source != CalibrationSource::MirroredViews)
+            .map(|found| trimmed(100.0 * found.false_alarm_rate)),
+        calibrated_by: calibration.map(|c| c.source.in_words(c.normal_scores.len())),
         learning_rate: optimisation.map(|record| record.learning_rate.to_string()),
         weight_decay: optimisation.map(|record| record.weight_decay.to_string()),
         held_out_nll: optimisation.map(|record| trimmed(record.held_out_nll)),
@@ -133,7 +136,7 @@ struct Card<'a> {
     // Numbers as text: the template would show the rounding of a conversion.
     threshold: Option<String>,
     false_alarms: Option<String>,
-    held_out: Option<usize>,
+    calibrated_by: Option<String>,
     learning_rate: Option<String>,
     weight_decay: Option<String>,
     held_out_nll: Option<String>,

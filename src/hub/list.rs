@@ -16,10 +16,10 @@ use super::{
     names::{BACKBONE_FILE, RepoId},
     progress::{Event, Progress},
 };
-use crate::Result;
+use crate::{Result, estimators::Method};
 
-/// The tag that every detector's card carries.
-pub(super) const TAG: &str = "fastflow";
+/// The tag that every detector's card carries, whatever its method.
+pub(super) const TAG: &str = "candle-fastflow";
 
 /// Questions asked at once.
 const AT_ONCE: usize = 8;
@@ -37,6 +37,9 @@ pub struct Listed {
     /// The backbone, as exactly as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backbone: Option<String>,
+    /// The method's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Image AUROC on the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_auroc: Option<f64>,
@@ -132,7 +135,10 @@ impl Hub {
             .call(progress, || model.list_tree().recursive(true).send());
         let card = info.card_data.as_ref();
         let index = info.model_index.as_ref().or_else(|| index_in(info));
-        let (arch, category) = repo.detector_parts().unzip();
+        let (arch, method, category) = match repo.detector_parts() {
+            Some((arch, method, category)) => (Some(arch), Some(method), Some(category)),
+            None => (None, None, None),
+        };
         let base = card.and_then(|card| first_text(card.get("base_model")?));
         let entry = Listed {
             name: repo.short_name(self.client.options.namespace()),
@@ -141,6 +147,7 @@ impl Hub {
             backbone: base
                 .and_then(|base| Some(base.split_once('/')?.1.to_string()))
                 .or(arch.map(String::from)),
+            method: method_in(info).or(method).map(|method| method.to_string()),
             image_auroc: index.and_then(|index| auroc_in(index, "image-classification")),
             pixel_auroc: index.and_then(|index| auroc_in(index, "image-segmentation")),
             bytes: tree.ok().map(|tree| size_of(&tree)),
@@ -198,6 +205,11 @@ fn described_here(folder: &Path, repo: &RepoId, name: String) -> Option<Listed> 
             .pointer("/backbone/id")
             .and_then(Value::as_str)
             .map(String::from),
+        method: config
+            .pointer("/estimator/kind")
+            .and_then(Value::as_str)
+            .or(Some(Method::FastFlow.word()))
+            .map(String::from),
         image_auroc: metric("image_auroc"),
         pixel_auroc: metric("pixel_auroc"),
         bytes: Some(sizes.sum::<Option<u64>>()?),
@@ -230,6 +242,13 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
 
 fn index_in(info: &ModelInfo) -> Option<&Value> {
     info.card_data.as_ref()?.get("model-index")
+}
+
+/// The method that is one of the card's tags.
+fn method_in(info: &ModelInfo) -> Option<Method> {
+    let tags = info.card_data.as_ref()?.get("tags")?.as_array()?;
+    let tagged = |method: &Method| tags.iter().any(|tag| tag == method.word());
+    Method::ALL.into_iter().find(tagged)
 }
 
 fn results_in(index: &Value) -> impl Iterator<Item = &Value> {

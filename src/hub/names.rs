@@ -1,11 +1,12 @@
-//! What a detector is called: `bottle`, `bottle@cait`, `org/repo`, `org/repo@revision` or a folder.
+//! What a detector is called: `bottle`, `bottle@cait`, `bottle@resnet18-patchcore`, `org/repo`, `org/repo@revision` or a
+//! folder.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, estimators::Method, spelling::nearest};
 
 /// The organisation of short names when `FASTFLOW_NAMESPACE` is not set. Reading only: what is
 /// published without a name goes to the token's owner.
@@ -17,7 +18,8 @@ pub const DEFAULT_BACKBONE: &str = "resnet18";
 /// The file with a backbone's weights, in timm's repositories and in folders.
 pub(super) const BACKBONE_FILE: &str = "model.safetensors";
 
-/// Repositories of detectors are called `fastflow-<backbone>-<category>`.
+/// Repositories of detectors are called `fastflow-<backbone>-<category>`, of another method than FastFlow
+/// `fastflow-<backbone>-<method>-<category>`: the program's name in front, whatever the method.
 const PREFIX: &str = "fastflow-";
 
 /// Short spellings of timm architectures; every other backbone is spelt as timm does.
@@ -64,13 +66,23 @@ impl RepoId {
         }
     }
 
-    /// The repository of the detector for `category` on `backbone` (an architecture or `arch.tag`).
+    /// The repository of the detector of a method for `category` on `backbone` (an architecture or `arch.tag`).
     ///
     /// # Errors
     /// As [`RepoId::new`].
-    pub fn of_detector(namespace: &str, backbone: &str, category: &str) -> Result<Self> {
+    pub fn of_detector(
+        namespace: &str,
+        backbone: &str,
+        method: Method,
+        category: &str,
+    ) -> Result<Self> {
         let arch = backbone.split('.').next().unwrap_or(backbone);
-        Self::new(namespace, &format!("{PREFIX}{arch}-{category}"))
+        // FastFlow is named only where the category alone would be read as another method's.
+        let method = match method {
+            Method::FastFlow if without_method(category).is_none() => String::new(),
+            method => format!("{method}-"),
+        };
+        Self::new(namespace, &format!("{PREFIX}{arch}-{method}{category}"))
     }
 
     /// User or organisation.
@@ -83,18 +95,24 @@ impl RepoId {
         &self.name
     }
 
-    /// Backbone architecture and category, if the repository is named as a detector's is.
-    pub fn detector_parts(&self) -> Option<(&str, &str)> {
-        self.name.strip_prefix(PREFIX)?.split_once('-')
+    /// Backbone architecture, method and category, if the repository is named as a detector's is.
+    pub fn detector_parts(&self) -> Option<(&str, Method, &str)> {
+        let (arch, rest) = self.name.strip_prefix(PREFIX)?.split_once('-')?;
+        let (method, category) = without_method(rest).unwrap_or((Method::FastFlow, rest));
+        Some((arch, method, category))
     }
 
-    /// The shortest spelling that [`DetectorName::parse`] understands as this repository.
+    /// What [`DetectorName::parse`] understands as this repository: the category, with what is not usual after an
+    /// `@`; a method always beside its backbone.
     pub fn short_name(&self, namespace: &str) -> String {
         match self.detector_parts() {
-            Some((arch, category)) if self.owner == namespace => match shortened(arch) {
-                DEFAULT_BACKBONE => category.into(),
-                short => format!("{category}@{short}"),
-            },
+            Some((arch, method, category)) if self.owner == namespace => {
+                match (shortened(arch), method) {
+                    (DEFAULT_BACKBONE, Method::FastFlow) => category.into(),
+                    (short, Method::FastFlow) => format!("{category}@{short}"),
+                    (short, method) => format!("{category}@{short}-{method}"),
+                }
+            }
             _ => self.to_string(),
         }
     }
@@ -125,7 +143,7 @@ impl DetectorName {
     /// is any existing folder that holds a `config.json`; everything else names a repository.
     ///
     /// # Errors
-    /// When the name is neither a path nor spelt as the Hub allows.
+    /// When the name is neither a path nor spelt as the Hub allows, or names a method that there is not.
     pub fn parse(name: &str, namespace: &str) -> Result<Self> {
         if looks_like_path(name) || Path::new(name).join("config.json").is_file() {
             return Ok(Self::Folder(PathBuf::from(name)));
@@ -139,10 +157,13 @@ impl DetectorName {
             let repo = RepoId::parse(id)?;
             return Ok(Self::Repo { repo, revision });
         }
-        let backbone = expanded(after_at.unwrap_or(DEFAULT_BACKBONE));
-        let repo = RepoId::of_detector(namespace, backbone, id).map_err(|_| {
+        let (backbone, method) = match after_at {
+            None => (DEFAULT_BACKBONE, Method::FastFlow),
+            Some(after) => backbone_and_method(after)?,
+        };
+        let repo = RepoId::of_detector(namespace, expanded(backbone), method, id).map_err(|_| {
             Error::Invalid(format!(
-                "`{name}` is not a detector's name; expected bottle, bottle@cait, org/repo, org/repo@revision or a folder"
+                "`{name}` is not a detector's name; expected bottle, bottle@cait, bottle@resnet18-patchcore, org/repo, org/repo@revision or a folder"
             ))
         })?;
         Ok(Self::Repo {
@@ -167,6 +188,41 @@ pub fn checked_revision(revision: &str) -> Result<String> {
     Err(Error::Invalid(format!(
         "`{revision}` is not a revision: a branch, a tag or a commit of 40 hexadecimal digits is expected"
     )))
+}
+
+/// What stands after the `@` of a short name: a backbone, `backbone-method`, or a method on the default backbone. No
+/// backbone's id holds a `-`.
+fn backbone_and_method(after: &str) -> Result<(&str, Method)> {
+    let named = |word: &str| Method::ALL.into_iter().find(|method| method.word() == word);
+    if let Some(method) = named(after) {
+        return Ok((DEFAULT_BACKBONE, method));
+    }
+    let Some((backbone, word)) = after.rsplit_once('-') else {
+        return Ok((after, Method::FastFlow));
+    };
+    let method = named(word).ok_or_else(|| {
+        let words = Method::ALL.map(Method::word);
+        let close = nearest(word, words).join(", ");
+        let hint = match close.is_empty() {
+            true => format!("the methods are {}", words.join(", ")),
+            false => format!("did you mean {close}?"),
+        };
+        Error::Unknown {
+            kind: "method",
+            name: word.escape_debug().to_string(),
+            hint,
+        }
+    })?;
+    Ok((backbone, method))
+}
+
+/// The method that a text begins with, and what follows it: of a repository's name the category.
+fn without_method(text: &str) -> Option<(Method, &str)> {
+    let (word, rest) = text.split_once('-')?;
+    let method = Method::ALL
+        .into_iter()
+        .find(|method| method.word() == word)?;
+    Some((method, rest))
 }
 
 fn expanded(backbone: &str) -> &str {
@@ -236,6 +292,22 @@ mod tests {
                 "zoo/fastflow-resnet18-bottle",
                 None,
             ),
+            (
+                "bottle@resnet18-patchcore",
+                "zoo/fastflow-resnet18-patchcore-bottle",
+                None,
+            ),
+            ("bottle@padim", "zoo/fastflow-resnet18-padim-bottle", None),
+            (
+                "bottle@cait-fastflow",
+                "zoo/fastflow-cait_m48_448-bottle",
+                None,
+            ),
+            (
+                "my-bottle@wrn50-mahalanobis",
+                "zoo/fastflow-wide_resnet50_2-mahalanobis-my-bottle",
+                None,
+            ),
             ("org/repo", "org/repo", None),
             ("org/repo@v1.0", "org/repo", Some("v1.0")),
             ("org/repo@refs/pr/3", "org/repo", Some("refs/pr/3")),
@@ -295,6 +367,13 @@ mod tests {
             "bottle@cait",
             "metal_nut@wrn50",
             "tile@wavelet",
+            "bottle@resnet18-patchcore",
+            "my-bottle@cait-padim",
+            // Categories that are called as methods are.
+            "patchcore",
+            "patchcore-box",
+            "fastflow-box@wavelet",
+            "padim-box@cait-patchcore",
             "other/repo",
         ] {
             let DetectorName::Repo { repo, .. } = DetectorName::parse(name, "zoo").unwrap() else {
@@ -302,5 +381,29 @@ mod tests {
             };
             assert_eq!(repo.short_name("zoo"), name);
         }
+    }
+
+    #[test]
+    fn every_method_leads_back_and_no_two_detectors_are_one_repository() {
+        let mut seen = std::collections::BTreeSet::new();
+        for method in Method::ALL {
+            for category in ["bottle", "patchcore-bottle", "fastflow-bottle"] {
+                let repo = RepoId::of_detector("zoo", "resnet18", method, category).unwrap();
+                assert_eq!(repo.detector_parts(), Some(("resnet18", method, category)));
+                assert!(seen.insert(repo.clone()), "{repo}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_method_is_told_with_the_nearest() {
+        let error = |name| DetectorName::parse(name, "zoo").unwrap_err().to_string();
+        let found = error("bottle@resnet18-patchcor");
+        assert!(
+            found.contains("`patchcor`") && found.contains("did you mean patchcore"),
+            "{found}"
+        );
+        let found = error("bottle@resnet18-zzz");
+        assert!(found.contains("fastflow, patchcore"), "{found}");
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Detector {
-    /// Loads a detector by its name: `bottle`, `bottle@cait`, `org/repo`, `org/repo@revision` or a
+    /// Loads a detector by its name: `bottle`, `bottle@cait`, `bottle@cait-padim`, `org/repo`, `org/repo@revision` or a
     /// folder. What is not here is downloaded and verified, the backbone's weights too.
     ///
     /// The weights are looked for in this order: [`LoadOptions::backbone_weights`], the folder that

@@ -27,7 +27,7 @@ use crate::{
 /// How a detector is published.
 #[derive(Debug, Clone, Default)]
 pub struct PublishOptions {
-    /// Repository; by default named after backbone and category, of `FASTFLOW_NAMESPACE` or the
+    /// Repository; by default named after backbone, method and category, of `FASTFLOW_NAMESPACE` or the
     /// token's owner.
     pub repo: Option<RepoId>,
     /// The data set, for the card; by default the recorded one.
@@ -108,7 +108,8 @@ impl Hub {
             Some(repo) => repo.clone(),
             None => {
                 let owner = self.publisher(progress)?;
-                RepoId::of_detector(&owner, &config.backbone.id, &config.name)?
+                let method = config.estimator.method();
+                RepoId::of_detector(&owner, &config.backbone.id, method, &config.name)?
             }
         };
 

@@ -145,11 +145,7 @@ fn facts(detector: &Detector, dataset: &Dataset) -> Vec<(String, String)> {
         ));
     }
     let threshold = match &config.calibration {
-        Some(c) => format!(
-            "from {} held-out good images, for {:.1} % false alarms",
-            c.normal_scores.len(),
-            100.0 * c.false_alarm_rate
-        ),
+        Some(calibration) => format!("from {}", calibration.in_words()),
         None => "the best F1 on these test images, since the detector has none: too good to be true elsewhere".into(),
     };
     facts.push(("threshold".into(), threshold));

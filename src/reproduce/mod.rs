@@ -14,6 +14,7 @@ mod render;
 mod resources;
 mod result;
 mod run;
+mod speeds;
 mod table;
 mod tables;
 
@@ -23,5 +24,6 @@ pub use plan::Plan;
 pub use render::write_tables;
 pub use result::{CellResult, Scored};
 pub use run::{Progress, Runner, Summary};
+pub use speeds::measure_speeds;
 pub use table::{Entry, Table, Tables};
 pub use tables::tables;

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::{Advice, Error, Result, backbones, datasets, training::Settings};
+use crate::{
+    Advice, Error, Result, backbones,
+    datasets::{self, Limit},
+    training::Settings,
+};
 
 /// The variant that the plan's own settings make.
 pub(super) const BASE: &str = "base";
 /// Which backbones a variant is for; the rest of its table are settings.
 const BACKBONES: &str = "backbones";
+const METHOD: &str = "method";
 
 /// A plan as read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Plan {
     pub backbones: Vec<String>,
     /// Seeds.
     pub seeds: Vec<u64>,
+    /// Most images of each category.
+    pub limit: Limit,
     /// Goes before the category in a detector's name.
     pub prefix: String,
     /// The base and the variants, in the plan's order.
@@ -45,7 +52,9 @@ pub struct Variant {
     pub scoring_only: bool,
     /// The backbones it is for; full ids.
     pub backbones: Vec<String>,
-    /// The plan's settings with its own in their place.
+    /// Whether it is of another method than the base: it takes over only what means the same to every method.
+    other_method: bool,
+    /// The plan's settings.
     table: Table,
     own: Table,
 }
@@ -60,6 +69,8 @@ struct File {
     backbones: Vec<String>,
     #[serde(default = "one_seed")]
     seeds: Vec<u64>,
+    #[serde(default)]
+    limit: Limit,
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -111,6 +122,7 @@ impl Plan {
         };
         check_list("categories", &categories)?;
         check_list("seeds", &file.seeds)?;
+        file.limit.check()?;
         for category in &categories {
             check_name("categories", category)?;
         }
@@ -134,6 +146,7 @@ impl Plan {
             categories,
             backbones,
             seeds: file.seeds,
+            limit: file.limit,
             prefix: file.prefix,
             variants,
             exceptions: file.category,
@@ -197,6 +210,9 @@ impl Plan {
     pub fn settings(&self, variant: &Variant, category: &str) -> Result<Settings> {
         let mut table = variant.table.clone();
         table.extend(self.exceptions.get(category).cloned().unwrap_or_default());
+        if variant.other_method {
+            table.retain(|key, _| Settings::of_any_method(key));
+        }
         table.extend(variant.own.clone());
         let fail = |e: toml::de::Error| {
             let reason = e.to_string().trim().replace('\n', " ");
@@ -218,6 +234,7 @@ impl Variant {
             changes: Vec::new(),
             scoring_only: false,
             backbones: backbones.to_vec(),
+            other_method: false,
             table: settings.clone(),
             own: Table::new(),
         }
@@ -251,10 +268,37 @@ impl Variant {
             changes: own.keys().cloned().collect(),
             scoring_only: Settings::only_scoring(own.keys().map(String::as_str)),
             backbones: only,
+            other_method: names_another_method(&own, settings),
             table: settings.clone(),
             own,
         })
     }
+}
+
+impl Variant {
+    /// Whether it differs from the base in nothing but the method and that method's own settings, so that the two may
+    /// stand beside each other; the base itself too.
+    pub fn is_of_a_method(&self) -> bool {
+        let shared = |key: &String| {
+            Settings::of_any_method(key) || Settings::only_scoring([key.as_str()].into_iter())
+        };
+        self.name == BASE || self.other_method && !self.changes.iter().any(shared)
+    }
+
+    /// Whether its method's title says all: it changes nothing else, or is called as the method.
+    pub(super) fn is_plain(&self) -> bool {
+        let word = self.own.get(METHOD).and_then(Value::as_str);
+        self.changes == [METHOD] || word == Some(&*self.name)
+    }
+}
+
+/// Whether a variant's settings name a method that is not the base's. What cannot be read is told later.
+fn names_another_method(own: &Table, base: &Table) -> bool {
+    let Some(method) = own.get(METHOD).and_then(Value::as_str) else {
+        return false;
+    };
+    let base: std::result::Result<Settings, _> = Value::Table(base.clone()).try_into();
+    base.is_ok_and(|base| base.chosen_method().is_none_or(|of| of.word() != method))
 }
 
 /// The categories that a folder holds.

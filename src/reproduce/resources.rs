@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::cells::Cell;
 use crate::{
     Error, Result,
-    datasets::{self, Dataset},
+    datasets::{self, Dataset, Limit},
     detector::BackboneRecord,
     evaluation, hub,
 };
@@ -19,6 +19,7 @@ pub(super) type Weights = (Option<PathBuf>, BackboneRecord);
 
 pub(super) struct Resources<'a> {
     data: &'a Path,
+    limit: Limit,
     downloads: hub::Progress<'a>,
     datasets: HashMap<String, Kept<Dataset>>,
     hashes: HashMap<String, String>,
@@ -26,10 +27,11 @@ pub(super) struct Resources<'a> {
 }
 
 impl<'a> Resources<'a> {
-    /// The categories in `data`; `downloads` hears of weights that have to be fetched.
-    pub fn new(data: &'a Path, downloads: hub::Progress<'a>) -> Self {
+    /// The categories in `data`, at most `limit` images of each; `downloads` hears of weights that have to be fetched.
+    pub fn new(data: &'a Path, limit: Limit, downloads: hub::Progress<'a>) -> Self {
         Self {
             data,
+            limit,
             downloads,
             datasets: HashMap::new(),
             hashes: HashMap::new(),
@@ -46,9 +48,9 @@ impl<'a> Resources<'a> {
 
     /// A category's images.
     pub fn dataset(&mut self, category: &str) -> Result<&Dataset> {
-        let folder = self.data.join(category);
+        let (folder, limit) = (self.data.join(category), self.limit);
         let kept = self.datasets.entry(category.into());
-        kept_or_why(kept.or_insert_with(|| open(&folder).map_err(|e| e.to_string())))
+        kept_or_why(kept.or_insert_with(|| open(&folder, limit).map_err(|e| e.to_string())))
     }
 
     /// The hash of a category's images, masks and their roles.
@@ -72,8 +74,9 @@ fn kept_or_why<T>(kept: &Kept<T>) -> Result<&T> {
     kept.as_ref().map_err(|why| Error::Invalid(why.clone()))
 }
 
-fn open(folder: &Path) -> Result<Dataset> {
-    let dataset = datasets::open(folder)?;
+fn open(folder: &Path, limit: Limit) -> Result<Dataset> {
+    let mut dataset = datasets::open(folder)?;
+    dataset.limit(limit);
     dataset.quick_check_all()?;
     evaluation::ready(&dataset)?;
     Ok(dataset)

@@ -75,7 +75,7 @@ impl<'a> Runner<'a> {
             plan,
             out,
             device,
-            resources: Resources::new(&plan.data, downloads),
+            resources: Resources::new(&plan.data, plan.limit, downloads),
         }
     }
 
@@ -408,7 +408,8 @@ fn rename(folder: &Path, name: &str) -> Result<()> {
 }
 
 fn write_card(config: &DetectorConfig, folder: &Path) -> Result<()> {
-    let repo = RepoId::of_detector(DEFAULT_NAMESPACE, &config.backbone.id, &config.name);
+    let (backbone, method) = (&config.backbone.id, config.estimator.method());
+    let repo = RepoId::of_detector(DEFAULT_NAMESPACE, backbone, method, &config.name);
     let facts = CardFacts {
         reference: repo.ok().map(|repo| repo.short_name(DEFAULT_NAMESPACE)),
         ..CardFacts::default()

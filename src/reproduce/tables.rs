@@ -5,11 +5,17 @@ use std::path::Path;
 use super::{
     aggregate::{Measured, Sample, measured, results, samples},
     line::{Figures, line},
-    plan::{BASE, Plan},
+    plan::{BASE, Plan, Variant},
     published::{Ablation, ByCategory, Published, published},
+    speeds::{MethodSpeed, speeds},
     table::{Entry, Table, Tables},
 };
-use crate::{Result, datasets, datasets::cifar10, evaluation::Metrics, speed::median};
+use crate::{
+    Result, datasets,
+    datasets::cifar10,
+    evaluation::Metrics,
+    speed::{Speed, median},
+};
 
 /// The tables of `plan` from the results below `out`; what was not run is empty.
 ///
@@ -17,10 +23,11 @@ use crate::{Result, datasets, datasets::cifar10, evaluation::Metrics, speed::med
 /// Only when the program's own published figures are broken.
 pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
     let (published, results) = (published()?, results(plan, out));
-    let samples = samples(plan, &results);
+    let (samples, speeds) = (samples(plan, &results), speeds(plan, out));
     let maker = Maker {
         plan,
         samples: &samples,
+        speeds: &speeds,
         published,
     };
     let tables = match plan.dataset.as_str() {
@@ -78,11 +85,7 @@ pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
             .into(),
         cells: plan.cells().len(),
         done: results.len(),
-        notes: notes(
-            plan,
-            published,
-            results.first().map(|(_, r)| r.speed.threads),
-        ),
+        notes: notes(plan, published, maker.threads()),
         tables: tables.into_iter().chain(variants).collect(),
     })
 }
@@ -95,6 +98,7 @@ fn notes(plan: &Plan, published: &Published, threads: Option<usize>) -> Vec<Stri
             + "; the paper's on a GTX 1080 Ti. Parameters in millions.",
         format!("Paper: {}. anomalib: {}.", published.paper, published.anomalib),
     ];
+    notes.extend(limit(plan));
     let elsewhere: Vec<&str> = [
         ("mvtec-ad", "tables 1, 2, 5, 7 and 8 (MVTec AD)"),
         ("btad", "table 3 (BTAD)"),
@@ -111,17 +115,83 @@ fn notes(plan: &Plan, published: &Published, threads: Option<usize>) -> Vec<Stri
     notes
 }
 
+/// What a reader must know of a plan that does not take all images.
+fn limit(plan: &Plan) -> Option<String> {
+    let of = |most: Option<usize>, what: &str| most.map(|most| format!("{most} {what}"));
+    let limits = [
+        of(plan.limit.train, "training images"),
+        of(plan.limit.test, "test images"),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    (!limits.is_empty()).then(|| {
+        format!(
+            "Ours: of each category at most {}, evenly spread.",
+            limits.join(" and ")
+        )
+    })
+}
+
+/// One of the plan's methods: the base, or a variant that changes nothing else.
+struct Own<'a> {
+    variant: &'a Variant,
+    /// As tables call it.
+    title: String,
+}
+
 struct Maker<'a> {
     plan: &'a Plan,
     samples: &'a [Sample<'a>],
+    speeds: &'a [MethodSpeed],
     published: &'a Published,
 }
 
 impl Maker<'_> {
-    /// Samples of the base on one backbone, by its full id: tags of one architecture are other weights.
-    fn base<'s>(&'s self, id: &'s str) -> impl Iterator<Item = &'s Sample<'s>> {
+    /// Samples of a variant on one backbone, by its full id: tags of one architecture are other weights.
+    fn of<'s>(&'s self, variant: &'s str, id: &'s str) -> impl Iterator<Item = &'s Sample<'s>> {
         let samples = self.samples.iter();
-        samples.filter(move |s| s.variant == BASE && s.cell.backbone == id)
+        samples.filter(move |s| s.variant == variant && s.cell.backbone == id)
+    }
+
+    /// The plan's methods, the base first.
+    fn methods(&self) -> Vec<Own<'_>> {
+        let methods = self.plan.variants.iter().filter(|v| v.is_of_a_method());
+        let own = methods.map(|variant| Own {
+            variant,
+            title: self.title(variant),
+        });
+        own.collect()
+    }
+
+    /// The same with the backbones that each is for, method by method.
+    fn method_pairs(&self) -> Vec<(Own<'_>, &str)> {
+        let mut pairs = Vec::new();
+        for id in &self.plan.backbones {
+            let of = self.methods().into_iter();
+            pairs.extend(of.filter(|own| own.is_on(id)).map(|own| (own, id.as_str())));
+        }
+        pairs
+    }
+
+    /// The method's title, whether anything was run or not.
+    fn title(&self, variant: &Variant) -> String {
+        let category = self.plan.categories.first().map_or("", String::as_str);
+        let named = || {
+            let settings = self.plan.settings(variant, category).ok()?;
+            let config = settings.resolve(variant.backbones.first()?, 0).ok()?;
+            let title = config.estimator.title();
+            Some(match settings.chosen_method() {
+                None => format!("default recipe ({title})"),
+                Some(_) if variant.name == BASE || variant.is_plain() => title.to_string(),
+                Some(_) => format!("{title} ({})", variant.name),
+            })
+        };
+        named().unwrap_or_else(|| variant.name.clone())
+    }
+
+    /// Worker threads of the first measurement.
+    fn threads(&self) -> Option<usize> {
+        let cell = self.samples.first().map(|s| s.result.speed.threads);
+        cell.or(self.speeds.first().map(|s| s.speed.threads))
     }
 
     /// The plan's backbones of an architecture; where it has none the architecture, of which no sample is.
@@ -158,9 +228,10 @@ impl Maker<'_> {
     }
 
     /// The same without CIFAR-10's second protocol, which is another test.
-    fn mean_of_one_protocol(&self, backbone: &str, metric: &str) -> Entry {
+    fn mean_of_one_protocol(&self, variant: &str, backbone: &str, metric: &str) -> Entry {
         let first = |category: &str| !category.starts_with(cifar10::INVERSE);
-        let samples = self.base(backbone).filter(|s| first(&s.cell.category));
+        let samples = self.of(variant, backbone);
+        let samples = samples.filter(|s| first(&s.cell.category));
         let of = self.plan.categories.iter().filter(|c| first(c)).count();
         measured(samples, |s| s.percent(metric), self.categories(of)).into()
     }
@@ -174,7 +245,7 @@ impl Maker<'_> {
             if !seen.contains(&&*row.backbone) {
                 seen.push(&row.backbone);
                 for id in self.ids(&row.backbone) {
-                    rows.push(self.own_complexity(self.label(id, &row.name), id));
+                    rows.extend(self.own_complexity(self.label(id, &row.name), id));
                 }
             }
             let figures = [row.fps, row.ms, row.params, row.image, row.pixel];
@@ -183,7 +254,7 @@ impl Maker<'_> {
         }
         for id in &self.plan.backbones {
             if !seen.contains(&arch(id)) {
-                rows.push(self.own_complexity(self.label(id, arch(id)), id));
+                rows.extend(self.own_complexity(self.label(id, arch(id)), id));
             }
         }
         Table {
@@ -203,37 +274,47 @@ impl Maker<'_> {
         }
     }
 
-    fn own_complexity(&self, name: &str, backbone: &str) -> Vec<Entry> {
-        let speed = |pick: fn(&Sample) -> f64| {
-            let all: Vec<f64> = self.base(backbone).map(pick).collect();
-            if all.is_empty() {
-                return Entry::Empty;
+    /// A row of ours for each method; of the base also where the plan lacks the backbone.
+    fn own_complexity(&self, name: &str, backbone: &str) -> Vec<Vec<Entry>> {
+        let methods = self.methods().into_iter();
+        methods
+            .filter(|own| own.variant.name == BASE || own.is_on(backbone))
+            .map(|own| self.complexity_of(&own, name, backbone))
+            .collect()
+    }
+
+    /// Speed and parameters are those of the trained detectors; without any, those that were measured for themselves.
+    fn complexity_of(&self, own: &Own<'_>, name: &str, backbone: &str) -> Vec<Entry> {
+        let variant = own.variant.name.as_str();
+        let cells: Vec<&Speed> = self
+            .of(variant, backbone)
+            .map(|s| &s.result.speed)
+            .collect();
+        let alone = self
+            .speeds
+            .iter()
+            .find(|s| cells.is_empty() && s.variant == variant && s.backbone == backbone);
+        let speed = |pick: fn(&Speed) -> f64| {
+            let all = cells.iter().copied().chain(alone.map(|s| &s.speed));
+            let all: Vec<f64> = all.map(pick).collect();
+            match all.is_empty() {
+                true => Entry::Empty,
+                false => exact(median(all)),
             }
-            let categories = self.plan.categories.len();
-            Entry::Measured(Measured {
-                mean: median(all),
-                std: None,
-                seeds: 1,
-                categories,
-                of: categories,
-            })
+        };
+        let random = match alone {
+            Some(alone) if alone.weights == "random" => " (speed with random weights)",
+            _ => "",
         };
         vec![
             Entry::Text(name.into()),
-            Entry::Text(self.own_method(backbone)),
-            speed(|s| s.result.speed.fps),
-            speed(|s| s.result.speed.additional_ms),
-            speed(parameters),
-            self.mean_of_one_protocol(backbone, IMAGE),
-            self.mean_of_one_protocol(backbone, PIXEL),
+            Entry::Text(format!("{}, ours{random}", own.title)),
+            speed(|s| s.fps),
+            speed(|s| s.additional_ms),
+            speed(|s| s.additional_params as f64 / 1e6),
+            self.mean_of_one_protocol(variant, backbone, IMAGE),
+            self.mean_of_one_protocol(variant, backbone, PIXEL),
         ]
-    }
-
-    /// What the plan's own settings make on a backbone; FastFlow where no sample tells.
-    fn own_method(&self, backbone: &str) -> String {
-        let sample = self.base(backbone).next();
-        let title = sample.map_or("FastFlow", |s| s.result.estimator.title());
-        format!("{title}, ours")
     }
 
     /// Tables 2 and 3: a row a category, a column (or two) a method.
@@ -246,11 +327,10 @@ impl Maker<'_> {
     ) -> Table {
         // The paper's own method comes first, so that ours stand beside it.
         let (first, others) = theirs.methods.split_at(theirs.methods.len().min(1));
-        let ours = self
-            .plan
-            .backbones
+        let pairs = self.method_pairs();
+        let ours = pairs
             .iter()
-            .map(|id| format!("ours, {}", self.label(id, arch(id))));
+            .map(|(own, id)| format!("ours, {}, {}", own.title, self.label(id, arch(id))));
         let methods = first
             .iter()
             .cloned()
@@ -284,16 +364,17 @@ impl Maker<'_> {
         }
     }
 
-    /// The base's figures of every backbone, for one category or their mean.
+    /// Figures of every backbone and method, for one category or their mean.
     fn own_figures(&self, category: Option<&str>, kinds: &[&str]) -> Vec<Entry> {
         let mut row = Vec::new();
-        for backbone in &self.plan.backbones {
+        for (own, backbone) in self.method_pairs() {
             for kind in kinds {
                 let metric = format!("{kind}_auroc");
+                let samples = self.of(&own.variant.name, backbone);
                 row.push(match category {
-                    None => self.mean(self.base(backbone), &metric),
+                    None => self.mean(samples, &metric),
                     Some(category) => {
-                        let samples = self.base(backbone).filter(|s| s.cell.category == category);
+                        let samples = samples.filter(|s| s.cell.category == category);
                         measured(samples, |s| s.percent(&metric), 1).into()
                     }
                 });
@@ -315,16 +396,20 @@ impl Maker<'_> {
         }
     }
 
-    /// Table 4: ours in both protocols, each the mean of its classes.
+    /// Table 4: ours in the plan's protocols, each the mean of its classes.
     fn cifar(&self) -> Table {
         let mut rows = Vec::new();
         for (inverse, what) in [(false, "one class normal"), (true, "one class anomalous")] {
-            for backbone in &self.plan.backbones {
-                let of = |s: &&Sample| s.cell.category.starts_with(cifar10::INVERSE) == inverse;
-                let samples = self.base(backbone).filter(of);
+            let is = |category: &str| category.starts_with(cifar10::INVERSE) == inverse;
+            if !self.plan.categories.iter().any(|category| is(category)) {
+                continue;
+            }
+            for (own, backbone) in self.method_pairs() {
+                let samples = self.of(&own.variant.name, backbone);
+                let samples = samples.filter(|s| is(&s.cell.category));
                 let figure = measured(samples, |s| s.percent(IMAGE), cifar10::CLASSES.len());
-                let ours = self.own_method(backbone);
-                let name = format!("{ours}, {}, {what}", self.label(backbone, arch(backbone)));
+                let backbone = self.label(backbone, arch(backbone));
+                let name = format!("{}, ours, {backbone}, {what}", own.title);
                 rows.push(vec![Entry::Text(name), figure.into()]);
             }
         }
@@ -431,6 +516,12 @@ impl Maker<'_> {
             decimals: vec![0, 0, 3, 1, 1, 1],
             rows,
         }
+    }
+}
+
+impl Own<'_> {
+    fn is_on(&self, backbone: &str) -> bool {
+        self.variant.backbones.iter().any(|id| id == backbone)
     }
 }
 

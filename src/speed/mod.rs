@@ -1,6 +1,7 @@
 //! Benchmarks: how fast a detector and its training are on this machine. An inspection's columns are those of the paper's
 //! table 1, "additional" meaning beside the backbone.
 
+mod subject;
 mod training;
 
 use std::time::Instant;
@@ -9,6 +10,7 @@ use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
+pub use subject::{Fitted, Subject};
 pub use training::{TrainingSpeed, feature_store};
 
 use crate::{

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::device::EVALUATION_BATCH;
 use crate::{
     Error, Result,
-    detector::Calibration,
+    detector::{Calibration, CalibrationSource},
     estimators::{Estimator, FeatureSource, MapStatistics, NativeMaps, ScaleStatistics, Scoring},
 };
 
@@ -33,6 +33,16 @@ pub fn calibrate(
         ));
     }
     let native = native_maps(estimator, scoring, store)?;
+    calibrate_maps(&native, scoring, input, false_alarm_rate)
+}
+
+/// The same of maps that may come from several estimators.
+pub(super) fn calibrate_maps(
+    native: &[NativeMaps],
+    scoring: &Scoring,
+    input: (usize, usize),
+    false_alarm_rate: f64,
+) -> Result<Calibration> {
     let all: Vec<&NativeMaps> = native.iter().collect();
     let image_scales = scale_statistics(&all, |maps| &maps.image)?;
     let pixel_scales = scale_statistics(&all, |maps| &maps.pixel)?;
@@ -43,7 +53,7 @@ pub fn calibrate(
     let mut normal_scores = Vec::with_capacity(native.len());
     let mut largest = Vec::with_capacity(native.len());
     let mut medians = Vec::with_capacity(native.len());
-    for maps in &native {
+    for maps in native {
         let (score, pixel) = scoring.finish(maps, statistics, input)?;
         normal_scores.push(score.squeeze(0)?.to_scalar()?);
         let mut pixel = pixel.flatten_all()?.to_vec1::<f32>()?;
@@ -65,6 +75,7 @@ pub fn calibrate(
         pixel_threshold: conformal(&largest, false_alarm_rate),
         map_low: medians[medians.len() / 2],
         normal_scores,
+        source: CalibrationSource::HeldOut,
         image_scales,
         pixel_scales,
     })

@@ -39,6 +39,14 @@ pub(super) struct Data<'a> {
     /// Held-out images included, where a final fit is wanted.
     pub(super) all: Option<Records<'a>>,
     pub(super) validation: Option<Validation<'a>>,
+    /// One a photo where there are too few to hold any out; else none.
+    pub(super) folds: Vec<Fold<'a>>,
+}
+
+/// One photo, and all others with their views.
+pub(super) struct Fold<'a> {
+    pub(super) train: Records<'a>,
+    pub(super) left_out: Records<'a>,
 }
 
 /// What the stopping rule validates by.

@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod device;
 mod early_stopping;
+mod few;
 mod fit;
 mod gradients;
 mod guard;

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use super::{
-    TrainConfig, early_stopping,
-    fit::{Data, Validation},
+    TrainConfig, early_stopping, few,
+    fit::{Data, Fold, Validation},
     order::{self, Stream},
 };
 use crate::{
     datasets::{Dataset, Sample},
+    detector::CalibrationSource,
     features::{FeatureStore, Job, Records},
     imaging::View,
 };
@@ -23,6 +24,7 @@ pub(super) struct Photos {
     held_out: Vec<usize>,
     all: Option<Vec<usize>>,
     validation: Option<(Vec<usize>, Vec<bool>)>,
+    folds: Vec<(Vec<usize>, Vec<usize>)>,
 }
 
 impl Photos {
@@ -39,15 +41,40 @@ impl Photos {
             photos.train = Some(photos.add(augmented(config, train)));
         }
         photos.held_out = photos.add(plain(held_out));
+        photos.plan_few(config, dataset);
         if config.stop.is_some() && !first_is_over {
             let samples = early_stopping::validation_samples(held_out);
             let defective = samples.iter().map(Sample::is_defective).collect();
             photos.validation = Some((photos.add(plain(&samples)), defective));
         }
-        if config.final_fit {
+        if config.final_fit && !held_out.is_empty() {
             photos.all = Some(photos.add(augmented(config, &dataset.train)));
         }
         photos
+    }
+
+    /// What stands for held-out photos where there are too few to keep any out.
+    fn plan_few(&mut self, config: &TrainConfig, dataset: &Dataset) {
+        let all = &dataset.train;
+        match few::source_of(all.len()) {
+            CalibrationSource::HeldOut => {}
+            CalibrationSource::MirroredViews => {
+                let views = all.iter().flat_map(few::mirrored_views).collect();
+                self.held_out = self.add(views);
+            }
+            CalibrationSource::LeaveOneOut => {
+                // The views of a photo follow each other.
+                let records = self.add(augmented(config, all));
+                let views = records.len() / all.len();
+                for (index, photo) in all.iter().enumerate() {
+                    let own = index * views..(index + 1) * views;
+                    let others = (0..records.len()).filter(|record| !own.contains(record));
+                    let others = others.map(|record| records[record]).collect();
+                    let left_out = self.add(plain(std::slice::from_ref(photo)));
+                    self.folds.push((others, left_out));
+                }
+            }
+        }
     }
 
     /// What is to be extracted.
@@ -66,6 +93,14 @@ impl Photos {
                 features: records(of),
                 defective: defective.clone(),
             }),
+            folds: self
+                .folds
+                .iter()
+                .map(|(train, left_out)| Fold {
+                    train: records(train),
+                    left_out: records(left_out),
+                })
+                .collect(),
         }
     }
 

@@ -7,6 +7,7 @@ use candle_core::Device;
 use super::{
     EpochRecord, Progress, TrainConfig, calibrate,
     checkpoint::Checkpoint,
+    few,
     fit::{Data, Fit, Fitted},
     optimise,
     photos::Photos,
@@ -107,6 +108,11 @@ impl Trainer {
         if resume {
             expect_resumable(&parts.estimator)?;
         }
+        few::check(dataset, &parts.estimator)?;
+        let source = few::source_of(dataset.train.len());
+        if let Some(note) = few::note(source, dataset.train.len()) {
+            progress.note(&note);
+        }
         let (train, held_out) = dataset.split_held_out(self.config.seed);
         let data_hash = dataset.hash()?;
         let fingerprint = self.fingerprint(&parts, &data_hash)?;
@@ -136,7 +142,10 @@ impl Trainer {
             names(dataset, &held_out),
             self.optimisation_record(&fitted, &held_out_fit),
         );
-        let calibration = held_out_fit.calibration;
+        let calibration = Calibration {
+            source,
+            ..held_out_fit.calibration
+        };
         let Fitted {
             estimator, history, ..
         } = fitted;
@@ -167,7 +176,13 @@ impl Trainer {
                     checkpoint,
                     progress,
                 )?;
-                let found = self.calibrated(fit, &first, &data.held_out)?;
+                let found = match data.folds.is_empty() {
+                    true => self.calibrated(fit, &first, &data.held_out)?,
+                    false => HeldOutFit {
+                        calibration: few::leave_one_out(fit, &data.folds, &self.config, progress)?,
+                        held_out_nll: None,
+                    },
+                };
                 fitted = Some(first);
                 found
             }

@@ -152,7 +152,7 @@ fn cifar10_with_one_class_normal_or_one_class_defective() {
 
     fails(
         datasets::open(&dir.path().join("frog")),
-        "holds 0 normal images",
+        "holds no normal images to train on",
     );
     fs::write(dir.path().join("test_batch.bin"), vec![0; 3072]).unwrap();
     fails(
@@ -164,6 +164,52 @@ fn cifar10_with_one_class_normal_or_one_class_defective() {
         datasets::open(&dir.path().join("bird")),
         "record 0 has the class 11",
     );
+}
+
+/// Four images to train on and one to test on of every class, whose red is the label.
+fn cifar10_folders() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (label, class) in datasets::cifar10::CLASSES.iter().enumerate() {
+        for (split, count, blue) in [("train", 4, 0), ("test", 1, 1)] {
+            let folder = dir.path().join(split).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for index in 0..count {
+                let colour = image::Rgb([label as u8, index, blue]);
+                let photo = image::RgbImage::from_pixel(32, 32, colour);
+                photo.save(folder.join(format!("{index:04}.png"))).unwrap();
+            }
+        }
+    }
+    dir
+}
+
+#[test]
+fn cifar10_as_class_folders_is_the_same_data_set() {
+    let dir = cifar10_folders();
+    assert_eq!(datasets::categories(dir.path()).unwrap().len(), 10);
+    fails(datasets::open(dir.path()), "airplane");
+    let path = dir.path().join("bird");
+    let bird = datasets::open(&path).unwrap();
+    assert_eq!(
+        (bird.name.as_str(), bird.train.len(), bird.test.len()),
+        ("bird", 4, 10)
+    );
+    let normal: Vec<_> = bird.test.iter().filter(|s| !s.is_defective()).collect();
+    assert_eq!(normal[0].name(&bird.root), "test/bird/0000.png");
+    assert_eq!(normal.len(), 1);
+    assert_eq!(bird.test[9].defect.as_deref(), Some("truck"));
+    let red = |sample: &datasets::Sample| sample.read().unwrap().get_pixel(3, 3).0[0];
+    assert!(bird.train.iter().all(|sample| red(sample) == 2));
+    let inverse = datasets::open(&dir.path().join("not-bird")).unwrap();
+    assert_eq!(inverse.train.len(), 36);
+    assert!(inverse.train.iter().all(|sample| red(sample) != 2));
+    assert_eq!(datasets::recognise(&path).unwrap().id, "cifar10");
+    let report = datasets::check(&path, &|_, _| ()).unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+
+    // Without one of the classes it is any other folder.
+    fs::remove_dir_all(dir.path().join("test/truck")).unwrap();
+    fails(datasets::open(&path), "no such folder");
 }
 
 #[test]

@@ -743,3 +743,65 @@ fn a_hub_to_try() {
     );
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
+
+/// The default recipe is a PatchCore; FastFlow's detector of the same category is another repository.
+#[test]
+fn a_detector_of_another_method_is_published_listed_and_found_by_its_short_name() {
+    let setup = Setup::new();
+    let trained = Trained::new();
+    trained.put(&setup.server, DETECTOR);
+    let out = setup.cache.path().join("patchcore");
+    let (data, folder) = (Trained::photos(), out.to_str().unwrap());
+    let small = ["--backbone", "wavelet", "--size", "64"];
+    let train = ["train", "--data", data.to_str().unwrap(), "--out", folder];
+    succeeded(fastflow(&setup, &[&train[..], &small].concat()));
+    let mut publish = fastflow(&setup, &["publish", folder, "--yes"]);
+    publish.env("HF_TOKEN", TOKEN);
+    let told = succeeded(publish);
+    let repo = "zoo/fastflow-wavelet-patchcore-cloth";
+    assert!(told.contains(repo), "{told}");
+    let card = setup.server.repos()[repo].head().tree["README.md"].clone();
+    let card = String::from_utf8(card.bytes).unwrap();
+    assert!(
+        card.contains("- patchcore\n") && card.contains("infer cloth@wavelet-patchcore photo.png"),
+        "{card}"
+    );
+
+    let photo = trained.test_photos().remove(0);
+    let infer = |name: &str| {
+        let words = ["infer", name, photo.to_str().unwrap(), "--json"];
+        succeeded(fastflow(&setup, &words))
+    };
+    let by_name = infer("cloth@wavelet-patchcore");
+    assert_eq!(by_name, infer(folder));
+    assert_ne!(by_name, infer("cloth@wavelet"));
+
+    // From the card where the Hub is asked, from the config where it is not.
+    for offline in ["0", "1"] {
+        let mut list = fastflow(&setup, &["list", "--json"]);
+        list.env("HF_HUB_OFFLINE", offline);
+        let listed: serde_json::Value = serde_json::from_str(&succeeded(list)).unwrap();
+        let method = |name: &str| {
+            let mut all = listed.as_array().unwrap().iter();
+            all.find(|entry| entry["name"] == name).unwrap()["method"].clone()
+        };
+        assert_eq!(method("cloth@wavelet-patchcore"), "patchcore");
+        assert_eq!(method("cloth@wavelet"), "fastflow");
+    }
+    let table = succeeded(fastflow(&setup, &["list"]));
+    assert!(table.contains("patchcore"), "{table}");
+
+    for (name, hint) in [
+        (
+            "clot@wavelet-patchcore",
+            "did you mean cloth@wavelet-patchcore",
+        ),
+        ("cloth@wavelet-patchcor", "did you mean patchcore?"),
+        ("cloth@wavelet-padim", "did you mean cloth@wavelet"),
+    ] {
+        let words = ["infer", name, photo.to_str().unwrap()];
+        let error = failed(fastflow(&setup, &words));
+        assert!(error.contains(hint), "{error}");
+        assert_eq!(error.trim().lines().count(), 1, "{error}");
+    }
+}

@@ -29,7 +29,7 @@ use crate::support::{
 
 pub const REPO: &str = "zoo/fastflow-resnet18-bottle";
 pub const CONFIG: &[u8] = b"{\"schema_version\": 1}\n";
-pub const CARD: &[u8] = b"---\ntags: [fastflow]\n---\n# bottle\n";
+pub const CARD: &[u8] = b"---\ntags: [candle-fastflow, fastflow]\n---\n# bottle\n";
 
 /// Not compressible to anything, so that offsets cannot be right by chance.
 pub fn weights() -> Vec<u8> {
@@ -246,7 +246,7 @@ impl Trained {
     /// Puts it on a Hub without the help of what is to be tested.
     pub fn put(&self, server: &TestHub, repo: &str) {
         let read = |file: &str| fs::read(self.folder.join(file)).unwrap();
-        let card = b"---\ntags: [fastflow]\n---\n".to_vec();
+        let card = b"---\ntags: [candle-fastflow, fastflow]\n---\n".to_vec();
         let files = [
             ("config.json", read("config.json")),
             ("model.safetensors", read("model.safetensors")),

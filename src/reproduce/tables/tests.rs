@@ -77,7 +77,7 @@ fn tags_of_one_architecture_do_not_mix() {
                 .iter()
                 .all(|row| row[4] == Entry::Published(97.3) || row[4] == Entry::Published(97.9))
         );
-        let head = format!("ours, {id}: image");
+        let head = format!("ours, default recipe (PatchCore), {id}: image");
         let table = numbered(&tables, 2);
         let column = table.columns.iter().position(|c| *c == head).unwrap();
         assert_eq!(mean(&table.rows[0][column]), (auroc, 1, 1));
@@ -123,4 +123,113 @@ fn a_mean_of_some_categories_says_so_beside_the_papers() {
         .find(|table| table.number.is_none())
         .unwrap();
     assert_eq!(mean(&complexity.rows[0][5]), (50.0, 1, 10));
+}
+
+const METHODS: &str = r#"
+dataset = "mvtec-ad"
+categories = ["bottle"]
+backbones = ["resnet18", "wavelet"]
+[settings]
+preset = "paper"
+epochs = 500
+[category.bottle]
+vertical_flip = 0.0
+[variant.patchcore]
+method = "patchcore"
+[variant.padim]
+method = "padim"
+backbones = ["resnet18"]
+[variant.padim-12]
+method = "padim"
+channels = 12
+backbones = ["resnet18"]
+[variant.larger]
+method = "padim"
+size = 384
+[variant.additive]
+coupling = "additive"
+"#;
+
+#[test]
+fn a_variant_that_changes_only_the_method_stands_beside_the_papers() {
+    let tables = made(METHODS, |id| if id == "wavelet" { 0.25 } else { 0.9 });
+    let complexity = numbered(&tables, 1);
+    let methods = |name: &str| -> Vec<&Entry> {
+        let rows = rows(complexity, name);
+        rows.iter().map(|row| &row[0]).collect()
+    };
+    let text = |method: &str| Entry::Text(method.into());
+    assert_eq!(
+        methods("wavelet"),
+        [&text("FastFlow, ours"), &text("PatchCore, ours")]
+    );
+    let all = methods("ResNet18");
+    assert_eq!(
+        all[..5],
+        [
+            &text("FastFlow, ours"),
+            &text("PatchCore, ours"),
+            &text("PaDiM, ours"),
+            &text("PaDiM (padim-12), ours"),
+            &text("SPADE")
+        ]
+    );
+    let table = numbered(&tables, 2);
+    let ours: Vec<&str> = table
+        .columns
+        .iter()
+        .filter_map(|column| column.strip_prefix("ours, ")?.strip_suffix(": image"))
+        .collect();
+    assert_eq!(
+        ours,
+        [
+            "FastFlow, resnet18",
+            "PatchCore, resnet18",
+            "PaDiM, resnet18",
+            "PaDiM (padim-12), resnet18",
+            "FastFlow, wavelet",
+            "PatchCore, wavelet"
+        ]
+    );
+    assert!(
+        table
+            .rows
+            .iter()
+            .all(|row| row.len() == table.columns.len())
+    );
+}
+
+#[test]
+fn speed_is_measured_without_training_and_says_that_its_weights_are_random() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.toml");
+    let small = METHODS.replace("epochs = 500", "epochs = 500\nsize = 64");
+    std::fs::write(&path, small).unwrap();
+    let plan = Plan::read(&path, Some(folder.path())).unwrap();
+    let device = candle_core::Device::Cpu;
+    let mut told = Vec::new();
+    let measure = |told: &mut Vec<String>| {
+        let mut tell = |what: &str| told.push(what.to_string());
+        crate::reproduce::measure_speeds(&plan, folder.path(), &device, &mut tell).unwrap();
+    };
+    measure(&mut told);
+    assert_eq!(told.len(), 6, "{told:?}");
+    // What is there is kept.
+    measure(&mut told);
+    assert_eq!(told.len(), 6, "{told:?}");
+    let tables = tables(&plan, folder.path()).unwrap();
+    let complexity = numbered(&tables, 1);
+    let own = rows(complexity, "ResNet18");
+    assert_eq!(
+        own[1][0],
+        Entry::Text("PatchCore, ours (speed with random weights)".into())
+    );
+    assert!(mean(&own[1][1]).0 > 0.0);
+    assert_eq!(mean(&own[1][3]).0, 0.0);
+    assert!(mean(&own[0][3]).0 > 4.0);
+    assert_eq!(own[1][4], Entry::Empty);
+    assert_eq!(
+        rows(complexity, "wavelet")[1][0],
+        Entry::Text("PatchCore, ours".into())
+    );
 }

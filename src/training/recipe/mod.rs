@@ -36,6 +36,9 @@ const SCORING: [&str; 7] = [
     "pixel_size",
 ];
 
+/// Settings that mean the same to every method: how photos are seen and detectors judged.
+const OF_ANY_METHOD: [&str; 5] = ["size", "aspect", "final", "false_alarm_rate", "pixel_size"];
+
 /// Settings of a training run; what is left out is the preset's or the method's. The names are `train`'s flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -14,6 +14,11 @@ impl Settings {
         keys.all(|key| SCORING.contains(&key))
     }
 
+    /// Whether a setting means the same to every method, so that settings of one can be taken over for another.
+    pub fn of_any_method(key: &str) -> bool {
+        OF_ANY_METHOD.contains(&key)
+    }
+
     /// The method; none for the default recipe.
     pub fn chosen_method(&self) -> Option<Method> {
         if self.ensemble.is_some() {

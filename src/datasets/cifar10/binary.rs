@@ -1,4 +1,4 @@
-//! CIFAR-10's official binary files as one-class data sets.
+//! The official binary files.
 //!
 //! A file is a row of records: one byte of class, then 32x32 bytes each of red, green and blue.
 
@@ -8,25 +8,11 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-use super::layout::fault;
-use super::{Dataset, Sample};
-use crate::{Error, Result};
-
-/// The classes in the order of their labels.
-pub const CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
-/// Before a class's name: that class is the defect and the other nine are normal.
-pub const INVERSE: &str = "not-";
+use super::{CLASSES, Labelled};
+use crate::{
+    Error, Result,
+    datasets::{Sample, layout::fault},
+};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
@@ -45,45 +31,23 @@ pub(super) fn is_here(dir: &Path) -> bool {
     dir.join(TRAIN[0]).is_file() && dir.join(TEST).is_file()
 }
 
-/// What a path such as `cifar-10-batches-bin/cat` means, when its last part is a class in a folder of
-/// binary files: the class, and whether it is the defect.
-pub(super) fn class_at(path: &Path) -> Option<(usize, bool)> {
-    let name = path.file_name()?.to_str()?;
-    let (name, inverse) = match name.strip_prefix(INVERSE) {
-        Some(name) => (name, true),
-        None => (name, false),
-    };
-    let class = CLASSES.iter().position(|c| *c == name)?;
-    is_here(path.parent()?).then_some((class, inverse))
+/// The images to train on and those to test on, in the files' order.
+///
+/// # Errors
+/// When a file cannot be read or is not whole records of known classes.
+pub(super) fn images(dir: &Path) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
+    let mut train = Vec::new();
+    for name in TRAIN {
+        train.extend(records(&dir.join(name))?);
+    }
+    Ok((train, records(&dir.join(TEST))?))
 }
 
-/// Reads one class's data set; `path` is that of [`class_at`].
-pub(super) fn open(path: &Path, class: usize, inverse: bool) -> Result<Dataset> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let is_normal = |label: usize| (label == class) != inverse;
-    let mut train = Vec::new();
-    for file in TRAIN.map(|name| dir.join(name)) {
-        let labels = labels(&file)?;
-        let normal = labels
-            .iter()
-            .enumerate()
-            .filter(|(_, label)| is_normal(**label));
-        train.extend(normal.map(|(record, _)| at(&file, record)));
-    }
-    let file = dir.join(TEST);
-    let test = labels(&file)?
-        .into_iter()
-        .enumerate()
-        .map(|(record, label)| Sample {
-            defect: (!is_normal(label)).then(|| CLASSES[label].to_string()),
-            ..at(&file, record)
-        });
-    Ok(Dataset {
-        root: dir.to_path_buf(),
-        name: format!("{}{}", if inverse { INVERSE } else { "" }, CLASSES[class]),
-        train,
-        test: test.collect(),
-    })
+fn records(file: &Path) -> Result<Vec<Labelled>> {
+    let labels = labels(file)?.into_iter().enumerate();
+    Ok(labels
+        .map(|(record, label)| (at(file, record), label))
+        .collect())
 }
 
 fn at(file: &Path, record: usize) -> Sample {
@@ -122,7 +86,7 @@ fn labels(file: &Path) -> Result<Vec<usize>> {
 }
 
 /// One record as a 32x32 image.
-pub(super) fn read(file: &Path, record: usize) -> Result<RgbImage> {
+pub(in crate::datasets) fn read(file: &Path, record: usize) -> Result<RgbImage> {
     let mut bytes = vec![0; RECORD];
     let mut handle = File::open(file).map_err(Error::io(file))?;
     handle

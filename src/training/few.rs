@@ -1,0 +1,97 @@
+//! Fewer photos than can be divided: what the threshold comes from when none is kept out of the fit.
+
+use super::{
+    Progress, TrainConfig,
+    calibration::{calibrate_maps, native_maps},
+    fit::{Fit, Fold},
+};
+use crate::{
+    Error, Result,
+    datasets::{Dataset, MIN_NORMALS, Sample},
+    detector::{Calibration, CalibrationSource},
+    estimators::EstimatorConfig,
+    features::Job,
+    imaging::View,
+};
+
+/// How the threshold of so many photos is found.
+pub(super) fn source_of(photos: usize) -> CalibrationSource {
+    match photos {
+        0 | 1 => CalibrationSource::MirroredViews,
+        n if n < MIN_NORMALS => CalibrationSource::LeaveOneOut,
+        _ => CalibrationSource::HeldOut,
+    }
+}
+
+/// # Errors
+/// [`Error::Dataset`] where a method that is trained has fewer photos than can be divided: its loss on the photos that it
+/// is fitted to tells nothing.
+pub(super) fn check(dataset: &Dataset, estimator: &EstimatorConfig) -> Result<()> {
+    let found = dataset.train.len();
+    if found >= MIN_NORMALS || !estimator.is_trained() {
+        return Ok(());
+    }
+    Err(Error::Dataset {
+        path: dataset.root.clone(),
+        reason: format!(
+            "holds {found} normal images to train on, {} needs at least {MIN_NORMALS}",
+            estimator.title()
+        ),
+    })
+}
+
+/// What a user must know of a threshold that is not from held-out photos.
+pub(super) fn note(source: CalibrationSource, photos: usize) -> Option<String> {
+    let scores = match source {
+        CalibrationSource::HeldOut => return None,
+        CalibrationSource::LeaveOneOut => photos,
+        CalibrationSource::MirroredViews => MIRRORED.len(),
+    };
+    Some(format!(
+        "fewer than {MIN_NORMALS} photos, none is held out: the threshold comes from {}",
+        source.in_words(scores)
+    ))
+}
+
+const MIRRORED: [View; 3] = [
+    mirrored(true, false),
+    mirrored(false, true),
+    mirrored(true, true),
+];
+
+const fn mirrored(horizontal_flip: bool, vertical_flip: bool) -> View {
+    View {
+        horizontal_flip,
+        vertical_flip,
+        ..View::IDENTITY
+    }
+}
+
+/// The views that stand for new photos where there is only one.
+pub(super) fn mirrored_views(photo: &Sample) -> Vec<Job> {
+    let job = |view| Job {
+        sample: photo.clone(),
+        view,
+    };
+    MIRRORED.into_iter().map(job).collect()
+}
+
+/// The threshold from folds: each photo's maps are those of a fit to the others.
+///
+/// # Errors
+/// As a fit, and when a score is not finite.
+pub(super) fn leave_one_out(
+    fit: &Fit<'_>,
+    folds: &[Fold<'_>],
+    config: &TrainConfig,
+    progress: &mut dyn Progress,
+) -> Result<Calibration> {
+    let mut maps = Vec::with_capacity(folds.len());
+    for fold in folds {
+        let fitted = fit.run(false, &fold.train, &fold.left_out, None, None, progress)?;
+        let estimator = fitted.estimator.as_ref();
+        maps.extend(native_maps(estimator, &config.scoring, &fold.left_out)?);
+    }
+    let (input, rate) = (fit.parts.input(), config.false_alarm_rate);
+    calibrate_maps(&maps, &config.scoring, input, rate)
+}
