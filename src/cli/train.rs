@@ -51,8 +51,8 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), or padim
-    /// (a Gaussian a position); by default the recipe that finds most, a memory for each of three input sizes
+    /// What models normal features: fastflow or cflow (trained), patchcore (a memory of features, filled in a minute), padim
+    /// (a Gaussian a position), or mahalanobis (a Gaussian of whole photos); by default the recipe that finds most, a memory for each of three input sizes
     #[arg(long, value_enum, hide_possible_values = true)]
     method: Option<Method>,
     /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
@@ -137,7 +137,7 @@ struct FlowArgs {
     /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
     #[arg(long, value_parser = common::names::<Kernels>(), conflicts_with = "from")]
     kernels: Option<Kernels>,
-    /// Coupling steps a scale
+    /// Coupling steps a scale (method cflow too)
     #[arg(long, value_name = "N", conflicts_with = "from")]
     steps: Option<usize>,
     /// Hidden width of the subnets, as a multiple of the preset's
@@ -221,9 +221,10 @@ struct AugmentArgs {
 
 /// A flag's help with what holds where it is not given.
 fn help(what: &str, of: fn(OptimiserDefaults) -> String) -> String {
+    let cflow = of(OptimiserDefaults::CFLOW);
     let of = |preset| of(OptimiserDefaults::of(preset));
     let (paper, whitened) = (of(Preset::Paper), of(Preset::Whitened));
-    format!("{what} [default: {paper}, of preset whitened {whitened}]")
+    format!("{what} [default: {paper}, of preset whitened {whitened}, of method cflow {cflow}]")
 }
 
 fn learning_rate_help() -> String {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fitting, MethodConfig,
+    cflow::CFlowConfig,
     flow::FlowConfig,
     gaussian::{MahalanobisConfig, PaDiMConfig},
     memory::PatchCoreConfig,
@@ -24,6 +25,8 @@ pub enum EstimatorConfig {
     PaDiM(PaDiMConfig),
     /// Mahalanobis (Rippel et al. 2020): a Gaussian a feature map over whole photos.
     Mahalanobis(MahalanobisConfig),
+    /// CFLOW-AD (Gudovskiy et al. 2021): a conditional flow a feature map, over single positions.
+    CFlow(CFlowConfig),
 }
 
 impl Deref for EstimatorConfig {
@@ -35,6 +38,7 @@ impl Deref for EstimatorConfig {
             Self::PatchCore(config) => config,
             Self::PaDiM(config) => config,
             Self::Mahalanobis(config) => config,
+            Self::CFlow(config) => config,
         }
     }
 }
@@ -56,15 +60,18 @@ pub enum Method {
     PaDiM,
     /// A Gaussian of whole photos' features: no defect is shown, only whether there is one
     Mahalanobis,
+    /// Normalising flows over single positions that are told where they lie, trained by maximum likelihood
+    CFlow,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::FastFlow,
         Self::PatchCore,
         Self::PaDiM,
         Self::Mahalanobis,
+        Self::CFlow,
     ];
 
     /// Its word.
@@ -74,6 +81,7 @@ impl Method {
             Self::PatchCore => "patchcore",
             Self::PaDiM => "padim",
             Self::Mahalanobis => "mahalanobis",
+            Self::CFlow => "cflow",
         }
     }
 }
@@ -92,6 +100,7 @@ impl EstimatorConfig {
             Self::PatchCore(_) => Method::PatchCore,
             Self::PaDiM(_) => Method::PaDiM,
             Self::Mahalanobis(_) => Method::Mahalanobis,
+            Self::CFlow(_) => Method::CFlow,
         }
     }
 

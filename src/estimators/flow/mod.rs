@@ -20,7 +20,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::chain::Chain;
-use self::tensors::Source;
+pub(super) use self::tensors::Source;
 use crate::estimators::{
     ChannelCovariance, ChannelStatistics, FeatureSource, channel_covariances, channel_statistics,
 };

@@ -8,13 +8,13 @@ use crate::kernels::coupling::Permutation;
 use crate::{Error, Result};
 
 /// Named tensors that are taken one by one.
-pub(super) struct Source {
+pub(in crate::estimators) struct Source {
     tensors: BTreeMap<String, Tensor>,
     device: Device,
 }
 
 impl Source {
-    pub(super) fn new(tensors: BTreeMap<String, Tensor>, device: &Device) -> Self {
+    pub(in crate::estimators) fn new(tensors: BTreeMap<String, Tensor>, device: &Device) -> Self {
         Self {
             tensors,
             device: device.clone(),
@@ -22,7 +22,7 @@ impl Source {
     }
 
     /// An f32 tensor of finite values, on the device.
-    pub(super) fn take(&mut self, name: &str, dims: &[usize]) -> Result<Tensor> {
+    pub(in crate::estimators) fn take(&mut self, name: &str, dims: &[usize]) -> Result<Tensor> {
         let tensor = self.checked(name, dims, DType::F32)?;
         // Infinities and NaN survive in a sum, which in f64 cannot overflow.
         let sum = tensor.to_dtype(DType::F64)?.flatten_all()?.sum(0)?;
@@ -42,7 +42,7 @@ impl Source {
     }
 
     /// Fails if some tensor was not taken.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(in crate::estimators) fn finish(self) -> Result<()> {
         match self.tensors.keys().next() {
             None => Ok(()),
             Some(name) => Err(Error::Invalid(format!(

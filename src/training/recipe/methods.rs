@@ -16,6 +16,7 @@ impl Settings {
             }
             Some(Method::PatchCore) => EstimatorConfig::PatchCore(self.patchcore(family)),
             Some(Method::Mahalanobis) => EstimatorConfig::Mahalanobis(Default::default()),
+            Some(Method::CFlow) => EstimatorConfig::CFlow(self.cflow()),
             Some(Method::PaDiM) => EstimatorConfig::PaDiM(self.padim(family, shapes)),
             None => EstimatorConfig::PatchCore(self.default_recipe(family)),
         };
@@ -50,13 +51,20 @@ impl Settings {
             || self.metric.is_some()
             || self.precision.is_some();
         let method = self.chosen_method().unwrap_or(Method::PatchCore);
+        let trained = matches!(method, Method::FastFlow | Method::CFlow);
+        let only_fastflow = FlowChanges {
+            steps: None,
+            ..self.flow()
+        };
+        let only_fastflow = only_fastflow != FlowChanges::default();
         let foreign = [
             (
-                method != Method::FastFlow && (self.has_flow() || self.preset.is_some()),
-                "a flow (preset, norm, kernels, steps, hidden, clamp, coupling)",
+                method != Method::FastFlow && (only_fastflow || self.preset.is_some()),
+                "FastFlow's flow (preset, norm, kernels, hidden, clamp, coupling)",
             ),
+            (!trained && self.steps.is_some(), "a flow (steps)"),
             (
-                method != Method::FastFlow && self.has_optimiser(),
+                !trained && self.has_optimiser(),
                 "an optimiser (epochs, batch, learning rate, schedule, stopping rule)",
             ),
             (
@@ -84,6 +92,14 @@ impl Settings {
             _ => 100,
         };
         PaDiMConfig::new(self.channels.unwrap_or(usual.min(all)))
+    }
+
+    fn cflow(&self) -> CFlowConfig {
+        let defaults = CFlowConfig::default();
+        CFlowConfig {
+            steps: self.steps.unwrap_or(defaults.steps),
+            ..defaults
+        }
     }
 
     pub(super) fn has_flow(&self) -> bool {

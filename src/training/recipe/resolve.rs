@@ -40,6 +40,10 @@ impl Settings {
             (None | Some(Method::PatchCore), Family::BasicResNet | Family::BottleneckResNet) => {
                 Ok(Some(Taps::new(vec![2, 3])?))
             }
+            // The paper has stages 2 to 4; files of a ResNet18 here end with the third.
+            (Some(Method::CFlow), Family::BasicResNet | Family::BottleneckResNet) => {
+                Ok(Some(Taps::new(vec![2, 3])?))
+            }
             _ => Ok(None),
         }
     }
@@ -98,7 +102,10 @@ impl Settings {
         scoring: Scoring,
         seed: u64,
     ) -> Result<TrainConfig> {
-        let defaults = OptimiserDefaults::of(self.preset());
+        let defaults = match estimator.method() {
+            Method::CFlow => OptimiserDefaults::CFLOW,
+            _ => OptimiserDefaults::of(self.preset()),
+        };
         let config = TrainConfig {
             preset: self.preset(),
             estimator,
