@@ -306,9 +306,10 @@ fn mistakes_name_the_method_and_the_setting() {
         &["--method", "patchcore,padim", "--epochs", "3"],
         &["patchcore,padim", "epochs"],
     );
+    refused(&["--method", "fastflow,cflow"], &["ensemble", "one member"]);
     refused(
-        &["--method", "fastflow,differnet"],
-        &["ensemble", "one member"],
+        &["--method", "patchcore,differnet"],
+        &["ensemble", "sizes of its own"],
     );
     refused(&["--method", "fastflow,padim", "--map", "nll"], &["maps"]);
     refused(

@@ -12,15 +12,9 @@ use candle_fastflow::estimators::{
 };
 use candle_fastflow::kernels::FeatureShape;
 
-/// The scripts' `values`: a Weyl sequence in -1..1 that starts at the FNV-1a hash of the name.
-fn values(name: &str, count: usize) -> Vec<f32> {
-    let hash = |state: u32, byte: u8| (state ^ u32::from(byte)).wrapping_mul(16_777_619);
-    let state = name.bytes().fold(2_166_136_261, hash);
-    let value = |i: u32| state.wrapping_add(i.wrapping_mul(2_654_435_761)) >> 8;
-    (1..=count as u32)
-        .map(|i| (f64::from(value(i)) / f64::from(1 << 23) - 1.0) as f32)
-        .collect()
-}
+#[path = "support/weyl.rs"]
+mod weyl;
+use weyl::{close, tensor, values};
 
 fn shape(channels: usize, height: usize, width: usize) -> FeatureShape {
     FeatureShape {
@@ -35,21 +29,6 @@ fn expected(file: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(folder.join(file), &Device::Cpu).unwrap()
 }
 
-/// Within 1e-4 of the largest expected value.
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
-    assert_eq!(found.dims(), expected.dims(), "{what}");
-    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let (found, expected) = (flat(found), flat(expected));
-    let scale = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
-    assert!(scale > 0.0, "{what}: nothing to compare");
-    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        assert!(
-            (found - expected).abs() <= 1e-4 * scale,
-            "{what}[{index}]: {found}, expected {expected}"
-        );
-    }
-}
-
 /// Photos whose maps have names.
 struct Named {
     shapes: Vec<FeatureShape>,
@@ -61,7 +40,8 @@ impl Named {
         let photo = |number| {
             let maps = shapes.iter().enumerate();
             let map = |(scale, shape): (usize, &FeatureShape)| {
-                values(&format!("{kind}.{number}.{scale}"), shape.values())
+                let raw = values(&format!("{kind}.{number}.{scale}"), shape.values());
+                raw.into_iter().map(|v| v as f32).collect()
             };
             maps.map(map).collect()
         };
@@ -109,8 +89,8 @@ fn spade_is_numpys() {
     let queries = queries.batch(&[0, 1], &Device::Cpu).unwrap();
     let found = spade.native_maps(&queries, &config.scoring()).unwrap();
     let expected = expected("spade.safetensors");
-    assert_close("scores", &found.scores.unwrap(), &expected["scores"]);
-    assert_close("maps", &found.pixel[0], &expected["maps"]);
+    close("scores", &found.scores.unwrap(), &expected["scores"]);
+    close("maps", &found.pixel[0], &expected["maps"]);
 }
 
 #[test]
@@ -139,15 +119,14 @@ fn differnets_flow_is_freias() {
             let count = order.len();
             return (name, Tensor::from_vec(order, count, &Device::Cpu).unwrap());
         }
-        let value = |v: f32| match name.as_str() {
+        let value = |v: f64| match name.as_str() {
             "mean" => 0.1 * v,
             "std" => 1.0 + 0.5 * v,
             name if name.ends_with("bias") => 0.3 * v,
             _ => v,
         };
-        let filled: Vec<f32> = raw.into_iter().map(value).collect();
-        let tensor = Tensor::from_vec(filled, like.dims(), &Device::Cpu).unwrap();
-        (name, tensor)
+        let filled = tensor(raw.into_iter().map(value).collect(), like.dims());
+        (name, filled)
     });
     let filled: BTreeMap<_, _> = filled.collect();
     let model = method
@@ -159,15 +138,14 @@ fn differnets_flow_is_freias() {
             height,
             width,
         } = sizes[size];
-        let dims = (2, channels, height, width);
         let raw = values(&format!("features.{size}.{turn}"), 2 * sizes[size].values());
-        Tensor::from_vec(raw, dims, &Device::Cpu).unwrap()
+        tensor(raw, &[2, channels, height, width])
     };
     let features: Vec<Tensor> = (0..8).map(|i| map(i / 4, i % 4)).collect();
     let expected = expected("differnet.safetensors");
-    assert_close("nll", &model.nll(&features).unwrap(), &expected["nll"]);
+    close("nll", &model.nll(&features).unwrap(), &expected["nll"]);
     let found = model.native_maps(&features, &config.scoring()).unwrap();
-    assert_close("scores", &found.scores.unwrap(), &expected["scores"]);
-    assert_close("map.0", &found.pixel[0], &expected["map.0"]);
-    assert_close("map.1", &found.pixel[1], &expected["map.1"]);
+    close("scores", &found.scores.unwrap(), &expected["scores"]);
+    close("map.0", &found.pixel[0], &expected["map.0"]);
+    close("map.1", &found.pixel[1], &expected["map.1"]);
 }

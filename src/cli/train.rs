@@ -51,7 +51,7 @@ pub struct Args {
     /// Start from this detector's flow (fine-tuning)
     #[arg(long, value_name = "DETECTOR", conflicts_with_all = ["method", "preset", "size", "map", "image_map", "pixel_map", "top_k", "image_weights", "standardise_scales"])]
     from: Option<String>,
-    /// What models normal features: fastflow (trained), patchcore (a memory of features, filled in a minute), padim (a
+    /// What models normal features: fastflow, cflow or differnet (trained), patchcore (a memory of features, filled in a minute), padim (a
     /// Gaussian a position), spade (all features of all photos), mahalanobis (a Gaussian of whole photos), or several
     /// with commas, averaged; by default the recipe that finds most, a memory for each of three input sizes
     #[arg(
@@ -144,7 +144,7 @@ struct FlowArgs {
     /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
     #[arg(long, value_parser = common::names::<Kernels>(), conflicts_with = "from")]
     kernels: Option<Kernels>,
-    /// Coupling steps a scale
+    /// Coupling steps a scale (method cflow too)
     #[arg(long, value_name = "N", conflicts_with = "from")]
     steps: Option<usize>,
     /// Hidden width of the subnets, as a multiple of the preset's
@@ -229,9 +229,11 @@ struct AugmentArgs {
 
 /// A flag's help with what holds where it is not given.
 fn help(what: &str, of: fn(OptimiserDefaults) -> String) -> String {
-    let of = |preset| of(OptimiserDefaults::of(preset));
-    let (paper, whitened) = (of(Preset::Paper), of(Preset::Whitened));
-    format!("{what} [default: {paper}, of preset whitened {whitened}]")
+    let [paper, whitened] = [Preset::Paper, Preset::Whitened].map(|p| of(OptimiserDefaults::of(p)));
+    let [cflow, differnet] = [OptimiserDefaults::CFLOW, OptimiserDefaults::DIFFERNET].map(of);
+    format!(
+        "{what} [default: {paper}, of preset whitened {whitened}, of cflow {cflow}, of differnet {differnet}]"
+    )
 }
 
 fn learning_rate_help() -> String {

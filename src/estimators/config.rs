@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fitting, MethodConfig,
+    cflow::CFlowConfig,
     differnet::DifferNetConfig,
     ensemble::EnsembleConfig,
     flow::FlowConfig,
@@ -28,6 +29,8 @@ pub enum EstimatorConfig {
     Spade(SpadeConfig),
     /// Mahalanobis (Rippel et al. 2020): a Gaussian a feature map over whole photos.
     Mahalanobis(MahalanobisConfig),
+    /// CFLOW-AD (Gudovskiy et al. 2021): a conditional flow a feature map, over single positions.
+    CFlow(CFlowConfig),
     /// DifferNet (Rudolph et al. 2021): a flow over whole photos' pooled features.
     DifferNet(DifferNetConfig),
     /// Several of them.
@@ -44,6 +47,7 @@ impl Deref for EstimatorConfig {
             Self::PaDiM(config) => config,
             Self::Spade(config) => config,
             Self::Mahalanobis(config) => config,
+            Self::CFlow(config) => config,
             Self::DifferNet(config) => config,
             Self::Ensemble(config) => config,
         }
@@ -69,6 +73,8 @@ pub enum Method {
     Spade,
     /// A Gaussian of whole photos' features: no defect is shown, only whether there is one
     Mahalanobis,
+    /// Normalising flows over single positions that are told where they lie, trained by maximum likelihood
+    CFlow,
     /// A fully connected flow over whole photos' features at three sizes and four turns
     DifferNet,
     /// Several methods over the same features
@@ -78,12 +84,13 @@ pub enum Method {
 
 impl Method {
     /// All single ones.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FastFlow,
         Self::PatchCore,
         Self::PaDiM,
         Self::Spade,
         Self::Mahalanobis,
+        Self::CFlow,
         Self::DifferNet,
     ];
 
@@ -95,6 +102,7 @@ impl Method {
             Self::PaDiM => "padim",
             Self::Spade => "spade",
             Self::Mahalanobis => "mahalanobis",
+            Self::CFlow => "cflow",
             Self::DifferNet => "differnet",
             Self::Ensemble => "ensemble",
         }
@@ -116,6 +124,7 @@ impl EstimatorConfig {
             Self::PaDiM(_) => Method::PaDiM,
             Self::Spade(_) => Method::Spade,
             Self::Mahalanobis(_) => Method::Mahalanobis,
+            Self::CFlow(_) => Method::CFlow,
             Self::DifferNet(_) => Method::DifferNet,
             Self::Ensemble(_) => Method::Ensemble,
         }

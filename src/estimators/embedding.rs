@@ -118,7 +118,7 @@ pub(crate) fn embed_channels(features: &[Tensor], channels: &[u32]) -> Result<Te
 }
 
 /// `[B, C, h, w]` as `[B * h * w, C]`.
-fn rows_of(joined: &Tensor) -> Result<Tensor> {
+pub(super) fn rows_of(joined: &Tensor) -> Result<Tensor> {
     let (batch, channels, rows, columns) = joined.dims4()?;
     Ok(joined
         .reshape((batch, channels, rows * columns))?

@@ -11,9 +11,11 @@ use crate::{Error, Result};
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum MapKind {
-    /// `0.5 mean_c z^2`: unbounded, never saturates.
+    /// `0.5 mean_c z^2` (of CFLOW-AD with the log-determinant: the negative log-likelihood a channel): unbounded, never
+    /// saturates.
     Nll,
-    /// `-exp(-0.5 mean_c z^2)`: the ports'; all beyond a mean z^2 of about 33 looks alike.
+    /// `-exp(-0.5 mean_c z^2)`, of CFLOW-AD `-exp` of the log-likelihood a channel: the ports'; all beyond a mean z^2 of about
+    /// 33 looks alike.
     Exp,
     /// `-mean_c exp(-0.5 z_c^2)`: the paper's section 3.3 read literally.
     Prob,

@@ -5,6 +5,7 @@
 //! A new method has a folder of its own with a struct of settings ([`MethodConfig`]) and an [`Estimator`], and a variant
 //! in `config.rs`.
 
+pub mod cflow;
 mod changes;
 mod config;
 pub mod differnet;

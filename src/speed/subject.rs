@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Speed, feature_store, input_pattern, photo};
 use crate::{
-    Result,
+    Error, Result,
     backbones::{self, Backbone, image_features, input_features, input_shapes},
     estimators::{Estimator, EstimatorConfig, FitWith, Fitting, Trainable},
     features::{FeatureStore, FeatureWriter},

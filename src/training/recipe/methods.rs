@@ -34,6 +34,7 @@ impl Settings {
                 let preset = FlowConfig::preset(self.preset(), family, shapes)?;
                 EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
             }
+            Method::CFlow => EstimatorConfig::CFlow(self.cflow()),
             Method::DifferNet => EstimatorConfig::DifferNet(self.differnet(family)),
             Method::PatchCore => EstimatorConfig::PatchCore(self.patchcore(family)),
             Method::Spade => EstimatorConfig::Spade(self.spade()),
@@ -118,9 +119,11 @@ impl Settings {
                 "a convolutional flow (preset, norm, kernels, coupling)",
             ),
             (
-                lacks(&FLOWS) && self.has_flow(),
-                "a flow (steps, hidden, clamp)",
+                lacks(&[Method::FastFlow, Method::DifferNet])
+                    && (self.hidden.is_some() || self.clamp.is_some()),
+                "subnets (hidden, clamp)",
             ),
+            (lacks(&FLOWS) && self.steps.is_some(), "a flow (steps)"),
             (
                 lacks(&FLOWS) && self.has_optimiser(),
                 "an optimiser (epochs, batch, learning rate, schedule, stopping rule)",
@@ -153,6 +156,11 @@ impl Settings {
 
     /// Settings that would have to be each member's own.
     fn refuse_in_ensemble(&self) -> Result<()> {
+        if self.methods().contains(&Method::DifferNet) {
+            return Err(Error::Invalid(
+                "an ensemble has no member differnet: it sees photos at sizes of its own".into(),
+            ));
+        }
         let own = [
             (self.stop_on.is_some(), "stopping rule"),
             (self.standardise_scales, "scales to standardise"),
@@ -178,6 +186,14 @@ impl Settings {
             _ => 100,
         };
         PaDiMConfig::new(self.channels.unwrap_or(usual.min(all)))
+    }
+
+    fn cflow(&self) -> CFlowConfig {
+        let defaults = CFlowConfig::default();
+        CFlowConfig {
+            steps: self.steps.unwrap_or(defaults.steps),
+            ..defaults
+        }
     }
 
     fn differnet(&self, family: Family) -> DifferNetConfig {
@@ -323,16 +339,17 @@ impl Settings {
 }
 
 /// Methods that are flows.
-const FLOWS: [Method; 2] = [Method::FastFlow, Method::DifferNet];
+const FLOWS: [Method; 3] = [Method::FastFlow, Method::CFlow, Method::DifferNet];
 
 /// Where the method wants features to leave a backbone; none for the backbone's own taps.
 pub(super) fn taps_of(method: Method, family: Family) -> Option<&'static [usize]> {
     match (method, family) {
         // Roth et al. 2021, section 3.1: neither the finest stage, too generic, nor the last, biased to ImageNet's
         // classes. SPADE's image features are the third stage's, where files without a fourth are common.
-        (Method::PatchCore | Method::Spade, Family::BasicResNet | Family::BottleneckResNet) => {
-            Some(&[2, 3])
-        }
+        (
+            Method::PatchCore | Method::Spade | Method::CFlow,
+            Family::BasicResNet | Family::BottleneckResNet,
+        ) => Some(&[2, 3]),
         // The coarsest map that every file has.
         (Method::DifferNet, Family::BasicResNet | Family::BottleneckResNet) => Some(&[3]),
         _ => None,

@@ -10,6 +10,7 @@ use crate::{
     detector::{AugmentationRecord, DetectorConfig, Schedule},
     estimators::{
         EstimatorConfig, ImageScore, MapKind, Method, Scoring, ScoringChanges,
+        cflow::CFlowConfig,
         differnet::DifferNetConfig,
         ensemble::{EnsembleConfig, Member},
         flow::{Coupling, FeatureNorm, FlowChanges, FlowConfig, Kernels, Preset},
@@ -67,7 +68,7 @@ pub struct Settings {
     pub stop_on: Option<StopOn>,
     pub patience: usize,
     pub false_alarm_rate: Option<f64>,
-    // The flow.
+    // The flow; of CFLOW-AD the steps alone.
     pub norm: Option<FeatureNorm>,
     pub kernels: Option<Kernels>,
     pub steps: Option<usize>,
@@ -159,7 +160,7 @@ impl Default for Settings {
     }
 }
 
-/// A preset's optimiser.
+/// The optimiser of a preset, or of CFLOW-AD.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)] // as in Settings
 pub struct OptimiserDefaults {
@@ -170,16 +171,27 @@ pub struct OptimiserDefaults {
 }
 
 impl OptimiserDefaults {
+    /// CFLOW-AD's: a step sees all positions of its photos, where the paper's 2e-4 is for steps of 256 positions, of which
+    /// a photo has twenty (docs/accuracy.md).
+    pub const CFLOW: Self = Self {
+        epochs: 24,
+        batch: 4,
+        learning_rate: 1e-3,
+        schedule: Schedule::WarmCosine,
+    };
+    /// DifferNet's (Rudolph et al. 2021, section 4.2): Adam at 2e-4; far fewer epochs than its 192.
+    pub const DIFFERNET: Self = Self {
+        epochs: 48,
+        batch: 32,
+        learning_rate: 2e-4,
+        schedule: Schedule::Constant,
+    };
+
     /// Those of a method; of an ensemble its trained member's.
     pub fn of_method(estimator: &EstimatorConfig, preset: Preset) -> Self {
         match estimator {
-            // Rudolph et al. 2021, section 4.2: Adam at 2e-4; far fewer epochs than its 192.
-            EstimatorConfig::DifferNet(_) => Self {
-                epochs: 48,
-                batch: 32,
-                learning_rate: 2e-4,
-                schedule: Schedule::Constant,
-            },
+            EstimatorConfig::DifferNet(_) => Self::DIFFERNET,
+            EstimatorConfig::CFlow(_) => Self::CFLOW,
             EstimatorConfig::Ensemble(ensemble) => {
                 let mut members = ensemble.members.iter().map(|member| &member.estimator);
                 match members.find(|estimator| estimator.is_trained()) {
