@@ -117,9 +117,13 @@ fn load_estimator(
     let estimator = &config.estimator;
     estimator
         .load(&config.feature_shapes, tensors, device)
-        .map_err(|e| Error::Config {
-            path,
-            reason: e.to_string(),
+        .map_err(|error| match error {
+            // Of the GPU, not of the file.
+            Error::GpuMemory(_) => error,
+            error => Error::Config {
+                path,
+                reason: error.to_string(),
+            },
         })
 }
 
