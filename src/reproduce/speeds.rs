@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Rounds behind each median.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// One measurement, as it lies in `OUT/speed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

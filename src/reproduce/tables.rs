@@ -10,12 +10,12 @@ use super::{
     speeds::{MethodSpeed, speeds},
     table::{Entry, Table, Tables},
 };
-use crate::{
-    Result, datasets,
-    datasets::cifar10,
-    evaluation::Metrics,
-    speed::{Speed, median},
-};
+use crate::{Result, datasets, datasets::cifar10, evaluation::Metrics};
+
+mod complexity;
+mod notes;
+
+use notes::notes;
 
 /// The tables of `plan` from the results below `out`; what was not run is empty.
 ///
@@ -87,47 +87,6 @@ pub fn tables(plan: &Plan, out: &Path) -> Result<Tables> {
         done: results.len(),
         notes: notes(plan, published, maker.threads()),
         tables: tables.into_iter().chain(variants).collect(),
-    })
-}
-
-fn notes(plan: &Plan, published: &Published, threads: Option<usize>) -> Vec<String> {
-    let mut notes = vec![
-        "AUROCs in percent. Ours: mean over the seeds ± their standard deviation; (k/n) where only k of the n categories of the data set or the plan were run.".to_string(),
-        "Images a second and additional ms are medians on the machine that ran the cell, one image at a time".to_string()
-            + &threads.map_or_else(String::new, |n| format!(", threads: {n}"))
-            + "; the paper's on a GTX 1080 Ti. Parameters in millions.",
-        format!("Paper: {}. anomalib: {}.", published.paper, published.anomalib),
-    ];
-    notes.extend(limit(plan));
-    let elsewhere: Vec<&str> = [
-        ("mvtec-ad", "tables 1, 2, 5, 7 and 8 (MVTec AD)"),
-        ("btad", "table 3 (BTAD)"),
-        ("cifar10", "table 4 (CIFAR-10)"),
-    ]
-    .into_iter()
-    .filter(|(id, _)| *id != plan.dataset)
-    .map(|(_, what)| what)
-    .collect();
-    notes.push(format!(
-        "Other data sets' plans fill {}; table 6 of the paper lists the backbones.",
-        elsewhere.join(", ")
-    ));
-    notes
-}
-
-/// What a reader must know of a plan that does not take all images.
-fn limit(plan: &Plan) -> Option<String> {
-    let of = |most: Option<usize>, what: &str| most.map(|most| format!("{most} {what}"));
-    let limits = [
-        of(plan.limit.train, "training images"),
-        of(plan.limit.test, "test images"),
-    ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
-    (!limits.is_empty()).then(|| {
-        format!(
-            "Ours: of each category at most {}, evenly spread.",
-            limits.join(" and ")
-        )
     })
 }
 
@@ -234,87 +193,6 @@ impl Maker<'_> {
         let samples = samples.filter(|s| first(&s.cell.category));
         let of = self.plan.categories.iter().filter(|c| first(c)).count();
         measured(samples, |s| s.percent(metric), self.categories(of)).into()
-    }
-
-    /// Table 1, or its like on another data set: others' figures are of MVTec AD.
-    fn complexity(&self) -> Table {
-        let mvtec = self.plan.dataset == "mvtec-ad";
-        let mut rows = Vec::new();
-        let mut seen: Vec<&str> = Vec::new();
-        for row in self.published.complexity.iter().filter(|_| mvtec) {
-            if !seen.contains(&&*row.backbone) {
-                seen.push(&row.backbone);
-                for id in self.ids(&row.backbone) {
-                    rows.extend(self.own_complexity(self.label(id, &row.name), id));
-                }
-            }
-            let figures = [row.fps, row.ms, row.params, row.image, row.pixel];
-            let texts = [&row.name, &row.method].map(|t| Entry::Text(t.clone()));
-            rows.push(texts.into_iter().chain(figures.map(Entry::from)).collect());
-        }
-        for id in &self.plan.backbones {
-            if !seen.contains(&arch(id)) {
-                rows.extend(self.own_complexity(self.label(id, arch(id)), id));
-            }
-        }
-        Table {
-            number: mvtec.then_some(1),
-            title: "Speed, additional time and parameters, AUROC".into(),
-            columns: heads(&[
-                "backbone",
-                "method",
-                "images/s",
-                "additional ms",
-                "additional M",
-                Metrics::label("image_auroc"),
-                Metrics::label("pixel_auroc"),
-            ]),
-            decimals: vec![0, 0, 2, 1, if mvtec { 1 } else { 3 }, 1, 1],
-            rows,
-        }
-    }
-
-    /// A row of ours for each method; of the base also where the plan lacks the backbone.
-    fn own_complexity(&self, name: &str, backbone: &str) -> Vec<Vec<Entry>> {
-        let methods = self.methods().into_iter();
-        methods
-            .filter(|own| own.variant.name == BASE || own.is_on(backbone))
-            .map(|own| self.complexity_of(&own, name, backbone))
-            .collect()
-    }
-
-    /// Speed and parameters are those of the trained detectors; without any, those that were measured for themselves.
-    fn complexity_of(&self, own: &Own<'_>, name: &str, backbone: &str) -> Vec<Entry> {
-        let variant = own.variant.name.as_str();
-        let cells: Vec<&Speed> = self
-            .of(variant, backbone)
-            .map(|s| &s.result.speed)
-            .collect();
-        let alone = self
-            .speeds
-            .iter()
-            .find(|s| cells.is_empty() && s.variant == variant && s.backbone == backbone);
-        let speed = |pick: fn(&Speed) -> f64| {
-            let all = cells.iter().copied().chain(alone.map(|s| &s.speed));
-            let all: Vec<f64> = all.map(pick).collect();
-            match all.is_empty() {
-                true => Entry::Empty,
-                false => exact(median(all)),
-            }
-        };
-        let random = match alone {
-            Some(alone) if alone.weights == "random" => " (speed with random weights)",
-            _ => "",
-        };
-        vec![
-            Entry::Text(name.into()),
-            Entry::Text(format!("{}, ours{random}", own.title)),
-            speed(|s| s.fps),
-            speed(|s| s.additional_ms),
-            speed(|s| s.additional_params as f64 / 1e6),
-            self.mean_of_one_protocol(variant, backbone, IMAGE),
-            self.mean_of_one_protocol(variant, backbone, PIXEL),
-        ]
     }
 
     /// Tables 2 and 3: a row a category, a column (or two) a method.

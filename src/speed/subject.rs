@@ -10,7 +10,7 @@ use super::{Speed, feature_store, input_pattern, photo};
 use crate::{
     Error, Result,
     backbones::{self, Backbone, image_features, input_features, input_shapes},
-    estimators::{Estimator, EstimatorConfig, FitWith, Fitting, Trainable},
+    estimators::{Estimator, EstimatorConfig, FitWith, Fitting, Method, Trainable},
     features::{FeatureStore, FeatureWriter},
     imaging::Preprocessing,
     training::{Settings, TrainConfig},
@@ -99,7 +99,7 @@ impl Fitted {
                 "speed is measured of one method at a time".into(),
             )),
             Fitting::Closed(method) => {
-                let features = patterns(backbone, input, device)?;
+                let features = patterns(pattern_count(config), backbone, input, device)?;
                 let mut with = FitWith {
                     seed: 0,
                     device,
@@ -120,23 +120,30 @@ impl Fitted {
     }
 }
 
-/// Photos that a method fitted in closed form sees: enough to fill a memory.
-const PATTERNS: usize = 64;
+/// Photos that a method fitted in closed form sees. A coreset is full of 16, and chosen for minutes from more; others may
+/// look at the nearest 50.
+fn pattern_count(config: &EstimatorConfig) -> usize {
+    match config.method() {
+        Method::PatchCore => 16,
+        _ => 64,
+    }
+}
 
 /// Features of photos that differ: those of one pattern with noise of half their size. The network, which may take
 /// minutes a photo, is run once.
 fn patterns(
+    count: usize,
     backbone: &dyn Backbone,
     input: &Preprocessing,
     device: &Device,
 ) -> Result<FeatureStore> {
     let shapes = input_shapes(backbone, input)?;
-    let mut writer = FeatureWriter::new(shapes, PATTERNS, u64::MAX, &std::env::temp_dir())?;
+    let mut writer = FeatureWriter::new(shapes, count, u64::MAX, &std::env::temp_dir())?;
     let maps = image_features(backbone, input, device, &photo(input))?;
     let maps = maps.iter().map(|map| map.to_device(&Device::Cpu));
     let maps = maps.collect::<candle_core::Result<Vec<_>>>()?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    for _ in 0..PATTERNS {
+    for _ in 0..count {
         let noisy = maps.iter().map(|map| noisy(map, &mut rng));
         writer.push(&noisy.collect::<Result<Vec<_>>>()?)?;
     }

@@ -1,14 +1,9 @@
 //! Fewer photos than can be divided: what the threshold comes from when none is kept out of the fit.
 
-use super::{
-    Progress, TrainConfig,
-    calibration::{calibrate_maps, native_maps},
-    fit::{Fit, Fold},
-};
 use crate::{
     Error, Result,
     datasets::{Dataset, MIN_NORMALS, Sample},
-    detector::{Calibration, CalibrationSource},
+    detector::CalibrationSource,
     estimators::EstimatorConfig,
     features::Job,
     imaging::View,
@@ -74,24 +69,4 @@ pub(super) fn mirrored_views(photo: &Sample) -> Vec<Job> {
         view,
     };
     MIRRORED.into_iter().map(job).collect()
-}
-
-/// The threshold from folds: each photo's maps are those of a fit to the others.
-///
-/// # Errors
-/// As a fit, and when a score is not finite.
-pub(super) fn leave_one_out(
-    fit: &Fit<'_>,
-    folds: &[Fold<'_>],
-    config: &TrainConfig,
-    progress: &mut dyn Progress,
-) -> Result<Calibration> {
-    let mut maps = Vec::with_capacity(folds.len());
-    for fold in folds {
-        let fitted = fit.run(false, &fold.train, &fold.left_out, None, None, progress)?;
-        let estimator = fitted.estimator.as_ref();
-        maps.extend(native_maps(estimator, &config.scoring, &fold.left_out)?);
-    }
-    let (input, rate) = (fit.parts.input(), config.false_alarm_rate);
-    calibrate_maps(&maps, &config.scoring, input, rate)
 }

@@ -4,6 +4,7 @@ use candle_core::Device;
 
 use super::{
     DeviceFeatures, EpochRecord, Progress, TrainConfig,
+    calibration::{calibrate_maps, native_maps},
     checkpoint::Checkpoint,
     early_stopping::Validator,
     mean_nll,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     Result,
-    detector::StoppingRecord,
+    detector::{Calibration, StoppingRecord},
     estimators::{
         ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, GradientMethod, SomeMaps,
         Trainable,
@@ -175,6 +176,25 @@ impl Fit<'_> {
                 synthetic_auroc: best.auroc,
             }),
         })
+    }
+
+    /// The threshold from folds: each photo's maps are those of a fit to the others.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and when a score is not finite.
+    pub(super) fn leave_one_out(
+        &self,
+        folds: &[Fold<'_>],
+        progress: &mut dyn Progress,
+    ) -> Result<Calibration> {
+        let (scoring, rate) = (&self.config.scoring, self.config.false_alarm_rate);
+        let mut maps = Vec::with_capacity(folds.len());
+        for fold in folds {
+            let fitted = self.run(false, &fold.train, &fold.left_out, None, None, progress)?;
+            let estimator = fitted.estimator.as_ref();
+            maps.extend(native_maps(estimator, scoring, &fold.left_out)?);
+        }
+        calibrate_maps(&maps, scoring, self.parts.input(), rate)
     }
 
     fn closed(

@@ -179,7 +179,7 @@ impl Trainer {
                 let found = match data.folds.is_empty() {
                     true => self.calibrated(fit, &first, &data.held_out)?,
                     false => HeldOutFit {
-                        calibration: few::leave_one_out(fit, &data.folds, &self.config, progress)?,
+                        calibration: fit.leave_one_out(&data.folds, progress)?,
                         held_out_nll: None,
                     },
                 };
