@@ -18,6 +18,7 @@ mod photos;
 mod progress;
 mod recipe;
 mod run;
+mod setback;
 mod trainer;
 
 pub use adam::{Adam, AdamConfig};
