@@ -11,8 +11,8 @@ use tempfile::TempDir;
 mod program;
 use program::{generate, parsed, run, succeed, text, told};
 
-/// Methods that are fitted in closed form, as `--method` spells them; the empty word is the default recipe.
-const CLOSED: [&str; 4] = ["", "patchcore", "padim", "mahalanobis"];
+/// The methods, as `--method` spells them; the empty word is the default recipe. FastFlow's tests are in cli.rs.
+const METHODS: [&str; 5] = ["", "patchcore", "padim", "mahalanobis", "cflow"];
 
 struct World {
     folder: TempDir,
@@ -43,6 +43,7 @@ fn method(name: &str) -> Vec<&str> {
     match name {
         "" => vec![],
         "padim" => vec!["--method", "padim", "--channels", "12"],
+        "cflow" => vec!["--method", "cflow", "--steps", "3", "--epochs", "6"],
         name => vec!["--method", name],
     }
 }
@@ -54,7 +55,7 @@ fn world() -> &'static World {
             folder: tempfile::tempdir().unwrap(),
         };
         generate(&world.data(), "3");
-        for name in CLOSED {
+        for name in METHODS {
             succeed(&words(&train(
                 &world.data(),
                 &world.detector(name),
@@ -85,11 +86,12 @@ fn refuse(args: &[&str], words: &[&str]) {
 
 #[test]
 fn a_fitted_detector_finds_defects_and_says_what_it_is() {
-    for name in CLOSED {
+    for name in METHODS {
         let config = config(&world().detector(name));
         let kind = if name.is_empty() { "patchcore" } else { name };
         assert_eq!(config["estimator"]["kind"], kind);
-        assert!(config["training"].get("optimisation").is_none(), "{name}");
+        let optimised = config["training"].get("optimisation").is_some();
+        assert_eq!(optimised, name == "cflow", "{name}");
         let auroc = config["metrics"]["image_auroc"].as_f64().unwrap();
         assert!(auroc > 0.6, "{name}: {auroc}");
         assert_eq!(
@@ -102,7 +104,7 @@ fn a_fitted_detector_finds_defects_and_says_what_it_is() {
 /// The evaluation of the folder gives what training measured, bit for bit, on one thread and on two.
 #[test]
 fn a_loaded_detector_measures_what_the_fitted_one_did() {
-    for name in CLOSED {
+    for name in METHODS {
         let (data, detector) = (world().data(), world().detector(name));
         for threads in ["1", "2"] {
             let args = ["eval", text(&detector), "--data", text(&data), "--json"];
@@ -118,7 +120,7 @@ fn a_loaded_detector_measures_what_the_fitted_one_did() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_a_card_names_the_method() {
     let again = tempfile::tempdir().unwrap();
-    for name in CLOSED {
+    for name in METHODS {
         let out = again.path().join(format!("again-{name}"));
         succeed(&words(&train(&world().data(), &out, &method(name))));
         let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
@@ -127,6 +129,7 @@ fn the_same_seed_gives_the_same_bytes_and_a_card_names_the_method() {
         let title = match name {
             "padim" => "PaDiM",
             "mahalanobis" => "Mahalanobis",
+            "cflow" => "CFLOW-AD",
             _ => "PatchCore",
         };
         assert!(
@@ -169,6 +172,40 @@ fn new_photos_are_added_to_a_memory() {
         ],
         &["PaDiM", "anew"],
     );
+}
+
+/// A run that goes on where another ended gives the bytes of one that never stopped; and what it gave can be trained on.
+#[test]
+fn cflow_resumes_is_fitted_once_more_and_adapted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let data = world().data();
+    let run = |out: &Path, epochs: &str, rest: &[&str]| {
+        let method = ["--method", "cflow", "--steps", "2", "--epochs", epochs];
+        let constant = [
+            "--schedule",
+            "constant",
+            "--views",
+            "2",
+            "--no-eval",
+            "--final",
+        ];
+        let all = [&method[..], &constant, rest].concat();
+        succeed(&words(&train(&data, out, &all)));
+    };
+    run(&whole, "2", &[]);
+    run(&broken, "1", &[]);
+    run(&broken, "2", &["--resume"]);
+    let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    assert!(bytes(&whole) == bytes(&broken));
+    assert_eq!(config(&whole)["training"]["final_fit"], true);
+
+    let adapted = folder.path().join("adapted");
+    let args = ["train", "--data", text(&data), "--from", text(&whole)];
+    let rest = ["--epochs", "1", "--no-eval", "--out", text(&adapted)];
+    succeed(&[&args[..], &rest].concat());
+    assert_eq!(config(&adapted)["estimator"], config(&whole)["estimator"]);
+    assert!(bytes(&adapted) != bytes(&whole));
 }
 
 #[test]
@@ -214,6 +251,19 @@ fn mistakes_name_the_method_and_the_setting() {
         &["--method", "patchcore", "--resume"],
         &["PatchCore", "one pass"],
     );
+    refused(
+        &["--method", "cflow", "--hidden", "2"],
+        &["cflow", "hidden"],
+    );
+    refused(
+        &["--method", "cflow", "--memory", "9"],
+        &["cflow", "memory"],
+    );
+    refused(
+        &["--method", "cflow", "--map", "prob"],
+        &["CFLOW", "`prob`"],
+    );
+    refused(&["--method", "padim", "--steps", "2"], &["padim", "steps"]);
     refused(&["--method", "patchcor"], &["patchcor", "patchcore"]);
     refused(&["--taps", "9"], &["tap"]);
     refuse(
