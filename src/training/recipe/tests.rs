@@ -115,3 +115,31 @@ fn what_only_a_flow_has_chooses_it() {
     assert_eq!(resolved(epochs).scoring.image_map, MapKind::Prob);
     assert_eq!(Settings::default().chosen_method(), None);
 }
+
+#[test]
+fn cflow_has_an_optimiser_and_stages_of_its_own() {
+    let cflow = Settings {
+        method: Some(Method::CFlow),
+        steps: Some(5),
+        weight_decay: Some(0.0),
+        ..Settings::default()
+    };
+    let taps = cflow.backbone_taps("resnet18").unwrap().unwrap();
+    assert_eq!(taps.as_slice(), [2, 3]);
+    let config = resolved(cflow.clone());
+    assert_eq!(config.epochs, OptimiserDefaults::CFLOW.epochs);
+    assert_eq!(config.scoring.image_map, MapKind::Nll);
+    let EstimatorConfig::CFlow(flow) = &config.estimator else {
+        panic!("{:?}", config.estimator);
+    };
+    assert_eq!(flow.steps, 5);
+    let foreign = Settings {
+        clamp: Some(2.0),
+        ..cflow
+    };
+    let error = foreign.resolve("resnet18", 0).unwrap_err().to_string();
+    assert!(
+        error.contains("cflow") && error.contains("clamp"),
+        "{error}"
+    );
+}
