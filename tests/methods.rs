@@ -11,25 +11,21 @@ use tempfile::TempDir;
 mod program;
 use program::{generate, parsed, run, succeed, text, told};
 
-<<<<<<< HEAD
 /// Methods as `--method` spells them; the empty word is the default recipe. (FastFlow has the other tests.)
-const METHODS: [&str; 7] = [
+const METHODS: [&str; 8] = [
     "",
     "patchcore",
     "padim",
     "spade",
     "mahalanobis",
+    "cflow",
     "differnet",
     "fastflow,patchcore",
 ];
 
 fn is_trained(name: &str) -> bool {
-    matches!(name, "differnet" | "fastflow,patchcore")
+    matches!(name, "cflow" | "differnet" | "fastflow,patchcore")
 }
-=======
-/// The methods, as `--method` spells them; the empty word is the default recipe. FastFlow's tests are in cli.rs.
-const METHODS: [&str; 5] = ["", "patchcore", "padim", "mahalanobis", "cflow"];
->>>>>>> cflow
 
 struct World {
     folder: TempDir,
@@ -60,12 +56,9 @@ fn method(name: &str) -> Vec<&str> {
     match name {
         "" => vec![],
         "padim" => vec!["--method", "padim", "--channels", "12"],
-<<<<<<< HEAD
         "differnet" => vec!["--method", name, "--hidden", "0.03", "--epochs", "6"],
         "fastflow,patchcore" => vec!["--method", name, "--hidden", "0.2", "--epochs", "1"],
-=======
         "cflow" => vec!["--method", "cflow", "--steps", "3", "--epochs", "6"],
->>>>>>> cflow
         name => vec!["--method", name],
     }
 }
@@ -117,11 +110,7 @@ fn a_fitted_detector_finds_defects_and_says_what_it_is() {
         };
         assert_eq!(config["estimator"]["kind"], kind);
         let optimised = config["training"].get("optimisation").is_some();
-<<<<<<< HEAD
         assert_eq!(optimised, is_trained(name), "{name}");
-=======
-        assert_eq!(optimised, name == "cflow", "{name}");
->>>>>>> cflow
         let auroc = config["metrics"]["image_auroc"].as_f64().unwrap();
         assert!(auroc > 0.6, "{name}: {auroc}");
         assert_eq!(
@@ -159,12 +148,9 @@ fn the_same_seed_gives_the_same_bytes_and_a_card_names_the_method() {
         let title = match name {
             "padim" => "PaDiM",
             "mahalanobis" => "Mahalanobis",
-<<<<<<< HEAD
             "spade" => "SPADE",
             "differnet" => "DifferNet",
-=======
             "cflow" => "CFLOW-AD",
->>>>>>> cflow
             _ => "PatchCore",
         };
         assert!(
@@ -209,9 +195,6 @@ fn new_photos_are_added_to_a_memory() {
     );
 }
 
-<<<<<<< HEAD
-/// A SPADE remembers its parent's photos too; an ensemble has no descendants.
-=======
 /// A run that goes on where another ended gives the bytes of one that never stopped; and what it gave can be trained on.
 #[test]
 fn cflow_resumes_is_fitted_once_more_and_adapted() {
@@ -246,7 +229,7 @@ fn cflow_resumes_is_fitted_once_more_and_adapted() {
     assert!(bytes(&adapted) != bytes(&whole));
 }
 
->>>>>>> cflow
+/// A SPADE remembers its parent's photos too; an ensemble has no descendants.
 #[test]
 fn photos_are_added_to_a_gallery_but_not_to_an_ensemble() {
     let folder = tempfile::tempdir().unwrap();
@@ -353,7 +336,6 @@ fn mistakes_name_the_method_and_the_setting() {
         &["PatchCore", "one pass"],
     );
     refused(
-<<<<<<< HEAD
         &["--method", "fastflow,patchcore", "--resume"],
         &["Ensemble", "checkpoint"],
     );
@@ -371,7 +353,7 @@ fn mistakes_name_the_method_and_the_setting() {
         &["--method", "spade", "--memory", "3"],
         &["spade", "memory"],
     );
-=======
+    refused(
         &["--method", "cflow", "--hidden", "2"],
         &["cflow", "hidden"],
     );
@@ -384,7 +366,6 @@ fn mistakes_name_the_method_and_the_setting() {
         &["CFLOW", "`prob`"],
     );
     refused(&["--method", "padim", "--steps", "2"], &["padim", "steps"]);
->>>>>>> cflow
     refused(&["--method", "patchcor"], &["patchcor", "patchcore"]);
     refused(&["--taps", "9"], &["tap"]);
     refuse(

@@ -135,10 +135,26 @@ fn regridded(map: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
     }
     let (down, across) = (height / rows, width / columns);
     if down > 0 && across > 0 && (down * rows, across * columns) == (height, width) {
-        return Ok(map.avg_pool2d_with_stride((down, across), (down, across))?);
+        return averaged(map, (rows, down), (columns, across));
     }
     let flat = map.reshape((batch * channels, height, width))?;
     Ok(upsample_bilinear(&flat, rows, columns)?.reshape((batch, channels, rows, columns))?)
+}
+
+/// Means of cells of `down` x `across` positions.
+fn averaged(
+    map: &Tensor,
+    (rows, down): (usize, usize),
+    (columns, across): (usize, usize),
+) -> Result<Tensor> {
+    if map.device().is_cpu() {
+        return Ok(map.avg_pool2d_with_stride((down, across), (down, across))?);
+    }
+    let (batch, channels, _, _) = map.dims4()?;
+    let cells = map.reshape((batch * channels * rows, down, columns, across))?;
+    let sums = cells.sum(3)?.sum(1)?;
+    let means = (sums / (down * across) as f64)?;
+    Ok(means.reshape((batch, channels, rows, columns))?)
 }
 
 /// A vector of nothing stays one.

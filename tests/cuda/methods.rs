@@ -6,7 +6,7 @@ use candle_fastflow::estimators::{
     EstimatorConfig, FitWith, Fitting,
     differnet::DifferNetConfig,
     gaussian::PaDiMConfig,
-    memory::{Metric, PatchCoreConfig, Precision, SpadeConfig},
+    memory::{Grid, Metric, PatchCoreConfig, Precision, SpadeConfig},
 };
 use candle_fastflow::features::{FeatureStore, FeatureWriter};
 use candle_fastflow::kernels::{FeatureShape, nearest::Memory};
@@ -21,7 +21,7 @@ fn nearest_neighbours() {
             let memory = Memory::new(&input(&[rows, channels], 1.0)).unwrap();
             let found = memory.k_nearest(&input(&[queries, channels], 2.0), k);
             let (squares, nearest) = found.unwrap();
-            let nearest: Vec<f32> = nearest.iter().map(|&row| row as f32).collect();
+            let nearest: Vec<f32> = nearest.iter().map(|&row| 1.0 + row as f32).collect();
             let tensor = |values: Vec<f32>| {
                 let count = values.len();
                 Tensor::from_vec(values, count, &Device::Cpu).unwrap()
@@ -92,6 +92,10 @@ fn methods() {
         normalised: true,
         ..patchcore.clone()
     };
+    let coarse = PatchCoreConfig {
+        grid: Grid::Coarsest,
+        ..patchcore.clone()
+    };
     let spade = SpadeConfig {
         photos: 3,
         precision: Precision::F16,
@@ -104,6 +108,7 @@ fn methods() {
     for (config, shapes) in [
         (EstimatorConfig::PatchCore(patchcore), &pyramid[..]),
         (EstimatorConfig::PatchCore(cosine), &pyramid),
+        (EstimatorConfig::PatchCore(coarse), &pyramid),
         (EstimatorConfig::PaDiM(PaDiMConfig::new(7)), &pyramid),
         (EstimatorConfig::Spade(spade), &pyramid),
         (EstimatorConfig::Mahalanobis(Default::default()), &pyramid),

@@ -26,7 +26,16 @@ pub fn local_average(maps: &Tensor, side: usize) -> Result<Tensor> {
     }
     let padded = maps.pad_with_zeros(2, side / 2, side / 2)?;
     let padded = padded.pad_with_zeros(3, side / 2, side / 2)?;
-    Ok(padded.avg_pool2d_with_stride((side, side), (1, 1))?)
+    // Sums of rows, then of columns, by operations that every device has.
+    let summed = |map: &Tensor, dim: usize, size: usize| -> Result<Tensor> {
+        let mut sum = map.narrow(dim, 0, size)?.contiguous()?;
+        for shift in 1..side {
+            sum = (sum + map.narrow(dim, shift, size)?.contiguous()?)?;
+        }
+        Ok(sum)
+    };
+    let sum = summed(&summed(&padded, 2, height)?, 3, width)?;
+    Ok((sum / (side * side) as f64)?)
 }
 
 struct Average {
