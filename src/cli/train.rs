@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use candle_fastflow::{
     backbones::{self, Taps},
     datasets::{self, Dataset},
-    detector::{DatasetRecord, Detector, Schedule},
+    detector::{CalibrationSource, DatasetRecord, Detector, Schedule},
     estimators::{
         Method,
         flow::{Activations, Coupling, FeatureNorm, Kernels, Preset},
@@ -453,7 +453,7 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
         common::print_line(serde_json::json!({
             "out": args.out, "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
             "kept_epoch": kept.map(|s| s.epoch), "held_out_nll": record.map(|t| t.held_out_nll),
-            "threshold": calibration.threshold, "metrics": config.metrics,
+            "threshold": calibration.threshold, "calibrated_by": calibration.source, "metrics": config.metrics,
         }))?;
         return Ok(Outcome::Done);
     }
@@ -466,12 +466,18 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
             kept.epoch, record.epochs, kept.synthetic_auroc
         ))?;
     }
+    let expected = match calibration.source {
+        CalibrationSource::MirroredViews => "a guess from mirrored training photos".to_string(),
+        _ => format!(
+            "about {:.1} % of good products score above it",
+            100.0 * calibration.false_alarm_rate
+        ),
+    };
     common::print_line(format!(
-        "threshold      {:.4}   (about {:.1} % of good products score above it)\n\
+        "threshold      {:.4}   ({expected})\n\
          saved to       {}\n\
          inspect with   fastflow infer {} PHOTOS --out overlays",
         calibration.threshold,
-        100.0 * calibration.false_alarm_rate,
         args.out.display(),
         args.out.display()
     ))?;

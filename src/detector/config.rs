@@ -99,9 +99,9 @@ pub enum CalibrationSource {
     /// Images that were kept out of the fit.
     #[default]
     HeldOut,
-    /// Two or three images, each scored by a fit to the others; the detector is fitted to all of them.
+    /// Three images, each scored by a fit to the others; the detector is fitted to all of them.
     LeaveOneOut,
-    /// Mirrored views of the only image: a guess.
+    /// Mirrored views of the one or two images that the detector is fitted to: a guess.
     MirroredViews,
 }
 
@@ -119,7 +119,7 @@ impl CalibrationSource {
                 format!("all {count} training images, each scored by a fit to the others")
             }
             Self::MirroredViews => {
-                format!("{count} mirrored views of the only training image and is a guess")
+                format!("{count} mirrored views of the training images and is a guess")
             }
         }
     }
@@ -131,7 +131,7 @@ impl CalibrationSource {
 pub struct Calibration {
     /// An image that scores above it is defective.
     pub threshold: f32,
-    /// Share of new normal images expected above the threshold.
+    /// Share of new normal images expected above the threshold; no promise where `source` is a guess.
     pub false_alarm_rate: f64,
     /// Scores of the normal images, ascending.
     pub normal_scores: Vec<f32>,

@@ -9,10 +9,11 @@ use crate::{
     imaging::View,
 };
 
-/// How the threshold of so many photos is found.
+/// How the threshold of so many photos is found. Of two photos none is left out: a memory of a single photo has another
+/// idea of a usual distance, so that its scores say nothing about those of a memory of both.
 pub(super) fn source_of(photos: usize) -> CalibrationSource {
     match photos {
-        0 | 1 => CalibrationSource::MirroredViews,
+        0..=2 => CalibrationSource::MirroredViews,
         n if n < MIN_NORMALS => CalibrationSource::LeaveOneOut,
         _ => CalibrationSource::HeldOut,
     }
@@ -40,7 +41,7 @@ pub(super) fn note(source: CalibrationSource, photos: usize) -> Option<String> {
     let scores = match source {
         CalibrationSource::HeldOut => return None,
         CalibrationSource::LeaveOneOut => photos,
-        CalibrationSource::MirroredViews => MIRRORED.len(),
+        CalibrationSource::MirroredViews => MIRRORED.len() * photos,
     };
     Some(format!(
         "fewer than {MIN_NORMALS} photos, none is held out: the threshold comes from {}",
@@ -62,7 +63,7 @@ const fn mirrored(horizontal_flip: bool, vertical_flip: bool) -> View {
     }
 }
 
-/// The views that stand for new photos where there is only one.
+/// The views that stand for new photos where there are one or two.
 pub(super) fn mirrored_views(photo: &Sample) -> Vec<Job> {
     let job = |view| Job {
         sample: photo.clone(),
