@@ -160,5 +160,6 @@ fn averaged(
 /// A vector of nothing stays one.
 fn unit_length(vectors: &Tensor) -> Result<Tensor> {
     let lengths = vectors.sqr()?.sum_keepdim(1)?.sqrt()?;
-    Ok(vectors.broadcast_div(&lengths.clamp(1e-12, f64::MAX)?)?)
+    // Less than the rounding of any length that a network's features have.
+    Ok(vectors.broadcast_div(&(lengths + 1e-12)?)?)
 }
