@@ -28,7 +28,7 @@ impl Source {
         Ok(tensor.to_device(&self.device)?.contiguous()?)
     }
 
-    /// Rows of finite values of any float type, `[N, channels]`, on the device as they lie in the file.
+    /// Rows of finite values of any float type, `[N, channels]`, on the CPU as they lie in the file.
     pub(super) fn take_rows(
         &mut self,
         name: &str,
@@ -49,7 +49,7 @@ impl Source {
             let some = ROWS.min(tensor.dim(0)? - row * ROWS);
             expect_finite(name, &tensor.narrow(0, row * ROWS, some)?)?;
         }
-        Ok(tensor.to_device(&self.device)?.contiguous()?)
+        Ok(tensor.contiguous()?)
     }
 
     /// Numbers below `below`, ascending.
@@ -74,6 +74,17 @@ impl Source {
         let tensor = self.checked(name, &[channels], DType::U32)?;
         Permutation::new(tensor.to_vec1()?)
             .map_err(|error| Error::Invalid(format!("tensor `{name}`: {error}")))
+    }
+
+    /// [`Self::take_rows`] as f32 on the device.
+    pub(super) fn take_values(
+        &mut self,
+        name: &str,
+        rows: RangeInclusive<usize>,
+        channels: usize,
+    ) -> Result<Tensor> {
+        let rows = self.take_rows(name, rows, channels)?;
+        Ok(rows.to_dtype(DType::F32)?.to_device(&self.device)?)
     }
 
     /// Fails if some tensor was not taken.

@@ -48,8 +48,8 @@ impl PaDiM {
         let triangle = kept * (kept + 1) / 2;
         let mut source = Source::new(tensors.clone(), device);
         let channels = source.take_ascending(CHANNELS, kept, embedding::channels(shapes))?;
-        let means = source.take_rows(MEANS, positions..=positions, kept)?;
-        let factors = source.take_rows(FACTORS, positions..=positions, triangle)?;
+        let means = source.take_values(MEANS, positions..=positions, kept)?;
+        let factors = source.take_values(FACTORS, positions..=positions, triangle)?;
         source.finish()?;
         Ok(Self {
             config: config.clone(),

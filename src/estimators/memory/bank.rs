@@ -49,7 +49,7 @@ impl Bank {
         channels: usize,
         source: &mut Source,
     ) -> Result<Self> {
-        let memory = source.take_rows(&memory_name(input), 1..=config.memory, channels)?;
+        let memory = source.take_values(&memory_name(input), 1..=config.memory, channels)?;
         let weights = match config.weighs() {
             false => None,
             true => {
@@ -58,7 +58,7 @@ impl Bank {
             }
         };
         Ok(Self {
-            memory: Memory::new(&memory.to_dtype(DType::F32)?)?,
+            memory: Memory::new(&memory)?,
             weights,
         })
     }

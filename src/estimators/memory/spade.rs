@@ -216,7 +216,7 @@ pub struct Spade {
     config: SpadeConfig,
     shapes: Vec<FeatureShape>,
     photos: Memory,
-    /// As they lie in the file.
+    /// As they lie in the file, on the CPU.
     positions: Tensor,
     /// Each photo's positions, made ready when it is a neighbour for the first time.
     galleries: Vec<OnceLock<Memory>>,
@@ -237,7 +237,7 @@ impl Spade {
         config.validate(shapes)?;
         let layout = Layout::of(shapes);
         let mut source = Source::new(tensors, device);
-        let photos = source.take_rows(PHOTOS, 1..=usize::MAX, layout.pooled)?;
+        let photos = source.take_values(PHOTOS, 1..=usize::MAX, layout.pooled)?;
         let count = photos.dim(0)?;
         let rows = count * layout.positions();
         let positions = source.take_rows(POSITIONS, rows..=rows, layout.channels)?;
@@ -245,7 +245,7 @@ impl Spade {
         Ok(Self {
             config: config.clone(),
             shapes: shapes.to_vec(),
-            photos: Memory::new(&photos.to_dtype(DType::F32)?)?,
+            photos: Memory::new(&photos)?,
             positions,
             galleries: (0..count).map(|_| OnceLock::new()).collect(),
             device: device.clone(),
@@ -260,7 +260,8 @@ impl Spade {
         }
         let each = Layout::of(&self.shapes).positions();
         let rows = self.positions.narrow(0, photo * each, each)?;
-        let memory = Memory::new(&rows.to_dtype(DType::F32)?)?;
+        let rows = rows.to_dtype(DType::F32)?.to_device(&self.device)?;
+        let memory = Memory::new(&rows)?;
         Ok(slot.get_or_init(|| memory))
     }
 
