@@ -16,8 +16,6 @@ use crate::{
 
 /// Lanes of a batch. More lanes keep more cores busy and cost one gradient buffer a running lane.
 const LANES: usize = 8;
-/// Fewest images of a lane: each lane transforms the weights for itself, which one image does not repay.
-const LEAST_IMAGES: usize = 2;
 
 /// Sums over the images of a batch.
 pub struct Gradients {
@@ -62,7 +60,7 @@ pub fn batch_gradients(
         return micro_batch(model, store, records, device);
     }
     let lanes: Vec<&[usize]> = records
-        .chunks(records.len().div_ceil(LANES).max(LEAST_IMAGES))
+        .chunks(records.len().div_ceil(LANES).max(least_images(model)))
         .collect();
     let mut total: Option<Gradients> = None;
     for wave in lanes.chunks(rayon::current_num_threads()) {
@@ -82,6 +80,12 @@ pub fn batch_gradients(
         loss: 0.0,
         values: Vec::new(),
     }))
+}
+
+/// Fewest images of a lane: each lane transforms the weights for itself and sums gradients of its own, which a few images
+/// do not repay.
+fn least_images(model: &dyn Trainable) -> usize {
+    (model.images_at_once() / 2).max(1)
 }
 
 fn lane_gradients(
