@@ -172,7 +172,7 @@ pub struct OptimiserDefaults {
 
 impl OptimiserDefaults {
     /// CFLOW-AD's: a step sees all positions of its photos, where the paper's 2e-4 is for steps of 256 positions, of which
-    /// a photo has twenty (docs/accuracy.md).
+    /// a batch has twenty (docs/accuracy.md).
     pub const CFLOW: Self = Self {
         epochs: 24,
         batch: 4,
