@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::{Estimator, FeatureSource, MapKind, Scoring, Trainable, ensemble::EnsembleConfig};
-use crate::Result;
 use crate::kernels::FeatureShape;
+use crate::{Error, Result};
 
 /// A method's settings, as an artifact records them. One struct a method, in the method's own folder;
 /// [`super::EstimatorConfig`] is the list of them.
@@ -65,6 +65,14 @@ pub trait MethodConfig {
 
     /// How it is fitted.
     fn fitting(&self) -> Fitting<'_>;
+}
+
+/// An error that names the method unless a setting is as it must be.
+pub(super) fn expect(method: &str, ok: bool, must: &str) -> Result<()> {
+    match ok {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!("{method}: {must}"))),
+    }
 }
 
 /// Where a method is described.
@@ -145,8 +153,6 @@ impl FitWith<'_> {
         if (self.progress)(done, total) {
             return Ok(());
         }
-        Err(crate::Error::Training(
-            "interrupted; nothing was saved".into(),
-        ))
+        Err(Error::Training("interrupted; nothing was saved".into()))
     }
 }

@@ -54,6 +54,22 @@ pub struct ScaleStatistics {
     pub std: f32,
 }
 
+impl ScaleStatistics {
+    /// Of values, summed in f64 in their order.
+    pub fn of(values: impl IntoIterator<Item = f32>) -> Self {
+        let (mut sum, mut squares, mut count) = (0f64, 0f64, 0usize);
+        for value in values.into_iter().map(f64::from) {
+            (sum, squares, count) = (sum + value, squares + value * value, count + 1);
+        }
+        let count = count.max(1) as f64;
+        let mean = sum / count;
+        Self {
+            mean: mean as f32,
+            std: (squares / count - mean * mean).max(0.0).sqrt() as f32,
+        }
+    }
+}
+
 /// Statistics of the maps of held-out normal images, one a scale and finest first.
 #[derive(Debug, Clone, Copy)]
 pub struct MapStatistics<'a> {

@@ -28,6 +28,17 @@ impl Source {
         Ok(tensor.to_device(&self.device)?.contiguous()?)
     }
 
+    /// What channels are divided by: positive numbers, `[channels]`.
+    pub(super) fn take_deviations(&mut self, name: &str, channels: usize) -> Result<Tensor> {
+        let std = self.take(name, &[channels])?;
+        match std.min(0)?.to_scalar::<f32>()? > 0.0 {
+            true => Ok(std),
+            false => Err(Error::Invalid(format!(
+                "tensor `{name}` must hold positive numbers"
+            ))),
+        }
+    }
+
     /// Rows of finite values of any float type, `[N, channels]`, on the CPU as they lie in the file.
     pub(super) fn take_rows(
         &mut self,

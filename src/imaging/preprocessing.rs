@@ -161,9 +161,6 @@ impl Preprocessing {
     /// # Errors
     /// As [`Preprocessing::to_tensor`].
     pub fn to_tensors(&self, image: &RgbImage, device: &Device) -> Result<Vec<Tensor>> {
-        if self.pyramid.is_empty() && self.turns == 1 {
-            return Ok(vec![self.to_tensor(image, device)?]);
-        }
         let views = self.views();
         let tensor = |(input, view): &(Self, View)| match view.quarter_turns {
             0 => input.to_tensor(image, device),

@@ -125,20 +125,11 @@ pub(super) fn scale_statistics(
     let scales = native.first().map_or(0, |maps| pick(maps).len());
     let mut all = Vec::with_capacity(scales);
     for scale in 0..scales {
-        let (mut sum, mut squares, mut count) = (0f64, 0f64, 0usize);
-        for maps in native {
-            for value in pick(maps)[scale].flatten_all()?.to_vec1::<f32>()? {
-                sum += f64::from(value);
-                squares += f64::from(value) * f64::from(value);
-                count += 1;
-            }
-        }
-        let mean = sum / count as f64;
-        let variance = (squares / count as f64 - mean * mean).max(0.0);
-        all.push(ScaleStatistics {
-            mean: mean as f32,
-            std: variance.sqrt() as f32,
-        });
+        let values = native
+            .iter()
+            .map(|maps| Ok(pick(maps)[scale].flatten_all()?.to_vec1::<f32>()?));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        all.push(ScaleStatistics::of(values.into_iter().flatten()));
     }
     Ok(all)
 }

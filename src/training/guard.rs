@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, estimators::Trainable};
+use crate::Result;
 
 /// Nats a feature value by which held-out images may become less likely within an epoch. Runs that overfit lose some
 /// hundredths; those that diverged on real sets lost hundreds.
@@ -49,9 +49,9 @@ impl Guard {
     }
 }
 
-/// Copies of the model's tensors: the optimizer goes on in the model's own memory.
-pub(super) fn copied(model: &dyn Trainable) -> Result<BTreeMap<String, Tensor>> {
-    let tensors = model.tensors()?.into_iter();
+/// Copies: the optimizer goes on in the model's own memory.
+pub(super) fn copied(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = tensors.into_iter();
     tensors
         .map(|(name, tensor)| Ok((name, tensor.copy()?)))
         .collect()

@@ -21,8 +21,7 @@ use super::{
 };
 use crate::{
     Advice, Error, Result,
-    estimators::{EstimatorConfig, FeatureSource, Fitting, Trainable},
-    kernels::FeatureShape,
+    estimators::{FeatureSource, Fitting, Trainable},
 };
 
 /// On a GPU the loss is read back after so many steps.
@@ -65,19 +64,6 @@ pub(super) struct Fitted {
     pub history: Vec<EpochRecord>,
     /// Which epoch the stopping rule kept.
     pub best: Option<Best>,
-}
-
-/// A model with these tensors, to be trained on.
-fn trainable(
-    config: &EstimatorConfig,
-    shapes: &[FeatureShape],
-    tensors: BTreeMap<String, Tensor>,
-    device: &Device,
-) -> Result<Box<dyn Trainable>> {
-    match config.fitting() {
-        Fitting::Gradient(method) => method.load_trainable(shapes, tensors, device),
-        Fitting::Closed(_) | Fitting::Members(_) => Err(config.lacks("gradients to train by")),
-    }
 }
 
 /// The checkpoint to go on from; without `resume` an earlier run's files are removed.
@@ -192,10 +178,7 @@ impl Optimisation<'_> {
         let best = state.position.best;
         let model = match best {
             None => state.model,
-            Some(_) => {
-                let (config, shapes) = (state.model.config(), state.model.shapes());
-                trainable(&config, shapes, state.kept.best, self.device)?
-            }
+            Some(_) => self.with_tensors(state.model.as_ref(), state.kept.best)?,
         };
         Ok(Fitted {
             model,
@@ -223,7 +206,7 @@ impl Optimisation<'_> {
         };
         if this.beats(state.position.best.as_ref()) {
             state.position.best = Some(this);
-            state.kept.best = guard::copied(state.model.as_ref())?;
+            state.kept.best = guard::copied(state.model.tensors()?)?;
         }
         Ok(record)
     }
@@ -286,7 +269,15 @@ impl Optimisation<'_> {
         model: &dyn Trainable,
         tensors: BTreeMap<String, Tensor>,
     ) -> Result<Box<dyn Trainable>> {
-        let mut model = trainable(&model.config(), model.shapes(), tensors, self.device)?;
+        let config = model.config();
+        let mut model = match config.fitting() {
+            Fitting::Gradient(method) => {
+                method.load_trainable(model.shapes(), tensors, self.device)?
+            }
+            Fitting::Closed(_) | Fitting::Members(_) => {
+                return Err(config.lacks("gradients to train by"));
+            }
+        };
         model.set_activations(self.config.activations);
         Ok(model)
     }

@@ -12,7 +12,7 @@ use crate::{Advice, Error, Result};
 impl Optimisation<'_> {
     /// Remembers a sound state to go back to.
     pub(super) fn keep(&self, state: &mut State, held_out_nll: f64) -> Result<()> {
-        state.kept.sound = copied(state.model.as_ref())?;
+        state.kept.sound = copied(state.model.tensors()?)?;
         state.position.guard.held_out_nll = Some(held_out_nll);
         Ok(())
     }
@@ -43,9 +43,7 @@ impl Optimisation<'_> {
                 "epoch {epoch} lost what was learnt again: the state before it is kept"
             ));
         }
-        let tensors = state.kept.sound.iter();
-        let tensors = tensors.map(|(name, tensor)| Ok((name.clone(), tensor.copy()?)));
-        let tensors = tensors.collect::<Result<_>>()?;
+        let tensors = copied(state.kept.sound.clone())?;
         state.model = self.with_tensors(state.model.as_ref(), tensors)?;
         state.learner = self.learner(state.model.as_ref())?;
         Ok(())

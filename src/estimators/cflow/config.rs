@@ -6,11 +6,11 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CFlow;
+use crate::Result;
 use crate::estimators::{
-    Estimator, Fitting, GradientMethod, MapKind, MethodConfig, Paper, Trainable,
+    Estimator, Fitting, GradientMethod, MapKind, MethodConfig, Paper, Trainable, method::expect,
 };
 use crate::kernels::FeatureShape;
-use crate::{Error, Result};
 
 /// CFLOW-AD (Gudovskiy et al. 2021, arXiv 2107.12571).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,10 +109,7 @@ impl MethodConfig for CFlowConfig {
     }
 
     fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
-        let check = |ok: bool, what: String| match ok {
-            true => Ok(()),
-            false => Err(Error::Invalid(format!("CFLOW-AD: {what}"))),
-        };
+        let check = |ok, must: String| expect(self.title(), ok, &must);
         let (steps, clamp, condition) = (self.steps, self.clamp, self.condition);
         check(
             (1..=128).contains(&steps),

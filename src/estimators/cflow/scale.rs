@@ -8,9 +8,9 @@ use super::{
     config::{CFlowConfig, Sizes},
     positions::encoding,
 };
+use crate::Result;
 use crate::estimators::{ChannelStatistics, embedding::rows_of, tensors::Source};
 use crate::kernels::{FeatureShape, norm::standardise};
-use crate::{Error, Result};
 
 /// Deviations below this are those of a channel that does not vary: it is not divided by them.
 const CONSTANT: f32 = 1e-6;
@@ -69,13 +69,7 @@ impl Scale {
     ) -> Result<Self> {
         let sizes = Sizes::of(config, shape.channels);
         let mean = source.take(&format!("scales.{scale}.mean"), &[shape.channels])?;
-        let name = format!("scales.{scale}.std");
-        let std = source.take(&name, &[shape.channels])?;
-        if std.min(0)?.to_scalar::<f32>()? <= 0.0 {
-            return Err(Error::Invalid(format!(
-                "tensor `{name}` must hold positive numbers"
-            )));
-        }
+        let std = source.take_deviations(&format!("scales.{scale}.std"), shape.channels)?;
         let block = |index| {
             let prefix = format!("scales.{scale}.blocks.{index}");
             Block::take(&sizes, config.clamp, &prefix, source)

@@ -6,11 +6,12 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::DifferNet;
+use crate::Result;
 use crate::estimators::{
     Estimator, Fitting, GradientMethod, ImageScore, MethodConfig, Paper, Scoring, Trainable,
+    method::expect,
 };
 use crate::kernels::FeatureShape;
-use crate::{Error, Result};
 
 /// DifferNet (Rudolph et al. 2021, arXiv 2008.12577).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,10 +97,7 @@ impl MethodConfig for DifferNetConfig {
     }
 
     fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
-        let check = |ok: bool, what: &str| match ok {
-            true => Ok(()),
-            false => Err(Error::Invalid(format!("DifferNet: {what}"))),
-        };
+        let check = |ok, must: &str| expect(self.title(), ok, must);
         check((1..=64).contains(&self.steps), "steps must be 1 to 64")?;
         check(
             (1..=8192).contains(&self.hidden),

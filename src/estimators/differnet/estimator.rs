@@ -76,15 +76,8 @@ impl DifferNet {
         config.validate(shapes)?;
         let sizes = sizes(config, shapes);
         let mut source = Source::new(tensors, device);
-        let (mean, std) = (
-            source.take(MEAN, &[sizes.channels])?,
-            source.take(STD, &[sizes.channels])?,
-        );
-        if std.min(0)?.to_scalar::<f32>()? <= 0.0 {
-            return Err(Error::Invalid(format!(
-                "tensor `{STD}` holds a deviation that is not positive"
-            )));
-        }
+        let mean = source.take(MEAN, &[sizes.channels])?;
+        let std = source.take_deviations(STD, sizes.channels)?;
         let mut blocks = Vec::with_capacity(config.steps);
         for step in 0..config.steps {
             let permutation =

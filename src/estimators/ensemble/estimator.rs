@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     EnsembleConfig, Member,
-    standard::{Moments, Standard},
+    standard::{Standard, moments, standardised},
 };
 use crate::estimators::{
     Estimator, EstimatorConfig, FeatureSource, MethodConfig as _, NativeMaps, Scoring,
@@ -142,8 +142,8 @@ impl Ensemble {
             _ => (0..normal.len()).map(one).collect::<Result<Vec<_>>>(),
         }?;
         let standard = Standard {
-            score: Moments::of(found.iter().map(|(score, _)| *score)),
-            map: Moments::of(found.iter().flat_map(|(_, map)| map.iter().copied())),
+            score: moments(found.iter().map(|(score, _)| *score)),
+            map: moments(found.iter().flat_map(|(_, map)| map.iter().copied())),
         };
         match standard.score.mean.is_finite() && standard.map.mean.is_finite() {
             true => Ok(standard),
@@ -201,8 +201,8 @@ impl Estimator for Ensemble {
                 said.scores.to_device(&Device::Cpu)?,
                 said.maps.to_device(&Device::Cpu)?,
             );
-            scores.push(standard.score.apply(&own)?);
-            maps.push(standard.map.apply(&map)?);
+            scores.push(standardised(&own, standard.score)?);
+            maps.push(standardised(&map, standard.map)?);
         }
         let map = mean(maps)?;
         Ok(NativeMaps {

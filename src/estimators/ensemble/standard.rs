@@ -2,57 +2,42 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::estimators::ScaleStatistics;
 use crate::{Error, Result};
 
 /// Mean and deviation over held-out normal images of a member's image scores and of its maps' values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standard {
-    pub(super) score: Moments,
-    pub(super) map: Moments,
+    pub(super) score: ScaleStatistics,
+    pub(super) map: ScaleStatistics,
 }
 
-/// Mean and standard deviation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Moments {
-    pub(super) mean: f32,
-    pub(super) std: f32,
+/// Nothing taken off, nothing divided.
+const NONE: ScaleStatistics = ScaleStatistics {
+    mean: 0.0,
+    std: 1.0,
+};
+
+/// Of values that are there one by one; those of a single value, or of values all alike, divide by nothing.
+pub(super) fn moments(values: impl IntoIterator<Item = f32>) -> ScaleStatistics {
+    let found = ScaleStatistics::of(values);
+    let varies = found.std > 1e-6 * found.mean.abs().max(f32::MIN_POSITIVE);
+    ScaleStatistics {
+        std: if varies { found.std } else { NONE.std },
+        ..found
+    }
 }
 
-impl Moments {
-    /// Nothing taken off, nothing divided.
-    const NONE: Self = Self {
-        mean: 0.0,
-        std: 1.0,
-    };
-
-    /// Of values that are there one by one; those of a single value, or of values all alike, divide by nothing.
-    pub(super) fn of(values: impl Iterator<Item = f32>) -> Self {
-        let (mut sum, mut squares, mut count) = (0f64, 0f64, 0usize);
-        for value in values.map(f64::from) {
-            (sum, squares, count) = (sum + value, squares + value * value, count + 1);
-        }
-        let mean = sum / count.max(1) as f64;
-        let std = (squares / count.max(1) as f64 - mean * mean)
-            .max(0.0)
-            .sqrt();
-        let varies = std > 1e-6 * mean.abs().max(f64::from(f32::MIN_POSITIVE));
-        Self {
-            mean: mean as f32,
-            std: if varies { std as f32 } else { 1.0 },
-        }
-    }
-
-    /// `(x - mean) / std`.
-    pub(super) fn apply(&self, values: &Tensor) -> Result<Tensor> {
-        let std = f64::from(self.std);
-        Ok(((values - f64::from(self.mean))? / std)?)
-    }
+/// `(x - mean) / std`.
+pub(super) fn standardised(values: &Tensor, by: ScaleStatistics) -> Result<Tensor> {
+    let std = f64::from(by.std);
+    Ok(((values - f64::from(by.mean))? / std)?)
 }
 
 impl Standard {
     pub(super) const NONE: Self = Self {
-        score: Moments::NONE,
-        map: Moments::NONE,
+        score: NONE,
+        map: NONE,
     };
 
     /// All members', `[members, 4]`: the score's mean and deviation, the map's.
@@ -84,7 +69,7 @@ impl Standard {
                 "tensor `{name}` holds a number that is not finite, or a deviation of zero"
             )));
         }
-        let moments = |mean, std| Moments { mean, std };
+        let moments = |mean, std| ScaleStatistics { mean, std };
         let one = |row: &Vec<f32>| Self {
             score: moments(row[0], row[1]),
             map: moments(row[2], row[3]),

@@ -6,12 +6,12 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Grid, Metric, PatchCore, fit};
+use crate::Result;
 use crate::estimators::{
     ClosedMethod, Estimator, FeatureSource, FitWith, Fitting, ImageScore, MethodConfig, Paper,
-    Scoring, embedding,
+    Scoring, embedding, method::expect,
 };
 use crate::kernels::FeatureShape;
-use crate::{Error, Result};
 
 /// PatchCore (Roth et al. 2021, arXiv 2106.08265).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,10 +153,7 @@ impl MethodConfig for PatchCoreConfig {
     }
 
     fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
-        let check = |ok: bool, what: &str| match ok {
-            true => Ok(()),
-            false => Err(Error::Invalid(format!("PatchCore: {what}"))),
-        };
+        let check = |ok, must: &str| expect(self.title(), ok, must);
         check(!shapes.is_empty(), "needs feature maps")?;
         check(
             self.neighbourhood % 2 == 1 && self.neighbourhood <= 15,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Grid, Metric, Precision};
 use crate::estimators::{
     ClosedMethod, Estimator, EstimatorConfig, FeatureSource, FitWith, Fitting, ImageScore,
-    MethodConfig, NativeMaps, Paper, Scoring, embedding, expect_features, tensors::Source,
+    MethodConfig, NativeMaps, Paper, Scoring, embedding, expect_features, method::expect,
+    tensors::Source,
 };
 use crate::kernels::{FeatureShape, nearest::Memory};
 use crate::{Error, Result};
@@ -64,10 +65,7 @@ impl MethodConfig for SpadeConfig {
     }
 
     fn validate(&self, shapes: &[FeatureShape]) -> Result<()> {
-        let check = |ok: bool, what: &str| match ok {
-            true => Ok(()),
-            false => Err(Error::Invalid(format!("SPADE: {what}"))),
-        };
+        let check = |ok, must: &str| expect(self.title(), ok, must);
         check(!shapes.is_empty(), "needs feature maps")?;
         check(
             (1..=1000).contains(&self.photos),
