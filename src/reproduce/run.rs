@@ -208,9 +208,7 @@ impl<'a> Runner<'a> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
         let mut settings = inputs.settings.clone();
-        if settings.follows_photos() {
-            settings.aspect = Some(self.resources.dataset(&cell.category)?.aspect()?);
-        }
+        settings.follow(self.resources.dataset(&cell.category)?)?;
         let mut config = settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
         let path = self.resources.weights(&cell.backbone)?.0.clone();

@@ -47,6 +47,9 @@ pub struct TrainConfig {
     pub dataset: Option<DatasetRecord>,
     /// Share of normal images that may be called defective.
     pub false_alarm_rate: f64,
+    /// Fits that each leave a part of the images out, so that all of them tell the threshold; 1 to hold some out instead.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub folds: usize,
     /// Train once more on all normal images after the threshold is found.
     pub final_fit: bool,
     /// Keep the epoch that finds synthetic defects best; the last one where none.
@@ -76,7 +79,17 @@ impl Stop {
     pub const DEFAULT_PATIENCE: usize = 20;
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(folds: &usize) -> bool {
+    *folds == 1
+}
+
 impl TrainConfig {
+    /// Most [`Self::folds`].
+    pub const MAX_FOLDS: usize = 20;
     /// Bytes of features kept in memory unless said otherwise.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
     /// Time between checkpoints unless said otherwise.
@@ -116,6 +129,15 @@ impl TrainConfig {
             self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0,
             "the false-alarm rate must lie between 0 and 1",
         )?;
+        check(
+            (1..=Self::MAX_FOLDS).contains(&self.folds),
+            "folds must be 1 to 20",
+        )?;
+        if self.folds > 1 && !self.estimator.method().is_closed() {
+            return Err(self
+                .estimator
+                .lacks("folds: it is fitted once, and some images are held out"));
+        }
         check(
             self.stop.is_none_or(|stop| stop.patience > 0),
             "the patience must be at least 1 epoch",

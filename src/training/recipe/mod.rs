@@ -7,6 +7,7 @@ use super::{AdamConfig, Stop, TrainConfig};
 use crate::{
     Error, Result,
     backbones::{self, BackboneInfo, Taps},
+    datasets::Dataset,
     detector::{AugmentationRecord, DetectorConfig, Schedule},
     estimators::{
         EstimatorConfig, ImageScore, MapKind, Method, Scoring, ScoringChanges,
@@ -40,6 +41,11 @@ const SCORING: [&str; 7] = [
 /// Settings that mean the same to every method: how photos are seen and detectors judged.
 const OF_ANY_METHOD: [&str; 5] = ["size", "aspect", "final", "false_alarm_rate", "pixel_size"];
 
+/// Fits that each leave a part of the photos out, where the threshold comes from all of them.
+const FOLDS: usize = 5;
+/// So few photos that holding a tenth of them out tells little of a threshold.
+const FEW_TO_HOLD_OUT: usize = 100;
+
 /// Settings of a training run; what is left out is the preset's or the method's. The names are `train`'s flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +71,8 @@ pub struct Settings {
     pub gradient_clip: Option<f64>,
     #[serde(rename = "final")]
     pub final_fit: bool,
+    /// Of methods fitted in closed form: 1 holds photos out for the threshold.
+    pub folds: Option<usize>,
     pub stop_on: Option<StopOn>,
     pub patience: usize,
     pub false_alarm_rate: Option<f64>,
@@ -127,6 +135,7 @@ impl Default for Settings {
             weight_decay: None,
             gradient_clip: None,
             final_fit: false,
+            folds: None,
             stop_on: None,
             patience: Stop::DEFAULT_PATIENCE,
             false_alarm_rate: None,

@@ -28,9 +28,21 @@ impl Settings {
         self.method.or(of_a_flow.then_some(Method::FastFlow))
     }
 
-    /// Whether the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given.
-    pub fn follows_photos(&self) -> bool {
-        self.aspect.is_none() && self.chosen_method().is_none()
+    /// Takes from the photos what is not given: the default recipe's input has their shape, and its threshold comes from
+    /// all of them, as that of any method fitted in closed form where they are at most 100.
+    ///
+    /// # Errors
+    /// When photos cannot be read.
+    pub fn follow(&mut self, dataset: &Dataset) -> Result<()> {
+        let method = self.chosen_method();
+        if self.aspect.is_none() && method.is_none() {
+            self.aspect = Some(dataset.aspect()?);
+        }
+        let few = dataset.train.len() <= FEW_TO_HOLD_OUT;
+        if self.folds.is_none() && method.is_none_or(|m| few && m.is_closed()) {
+            self.folds = Some(FOLDS);
+        }
+        Ok(())
     }
 
     /// Where features are to leave `backbone`: as asked for, or where the method wants them; none for the
@@ -132,6 +144,7 @@ impl Settings {
             seed,
             dataset: None,
             false_alarm_rate: self.false_alarm_rate.unwrap_or(Self::FALSE_ALARM_RATE),
+            folds: self.folds.unwrap_or(1),
             final_fit: self.final_fit,
             stop: self.stop_on.map(|StopOn::Synthetic| Stop {
                 patience: self.patience,
