@@ -62,6 +62,9 @@ pub struct Args {
         value_name = "METHOD,..."
     )]
     method: Vec<Method>,
+    /// The default recipe at one input size with a smaller memory: seconds in place of a minute, and finds less
+    #[arg(long, conflicts_with_all = ["method", "preset", "from"])]
+    fast: bool,
     /// A FastFlow: paper, anomalib (the settings of the public ports), or whitened (whitened features, larger steps, few
     /// epochs, scores by the highest pixels: did best on screw)
     #[arg(long, value_enum, hide_possible_values = true)]
@@ -169,7 +172,7 @@ struct MemoryArgs {
     /// Features that are remembered at most
     #[arg(long, value_name = "N", conflicts_with = "from")]
     memory: Option<usize>,
-    /// Side of the square of positions that a feature is averaged over; odd
+    /// Side of the square of positions that a feature is averaged over; odd (a FastFlow has it too)
     #[arg(long, value_name = "N", conflicts_with = "from")]
     neighbourhood: Option<usize>,
     /// Neighbours in the memory that weigh the image score (patchcore) [default: 9], or nearest photos (spade)
@@ -335,6 +338,7 @@ fn settings(args: &Args) -> Settings {
             .copied()
             .filter(|_| args.method.len() == 1),
         ensemble: (args.method.len() > 1).then(|| args.method.clone()),
+        fast: args.fast,
         preset: args.preset,
         size: args.size,
         aspect: args.aspect,

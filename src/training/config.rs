@@ -38,6 +38,9 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest gradient norm of a step; none for no limit.
     pub gradient_clip: Option<f64>,
+    /// Whether, without a limit of its own, a step's gradient is limited by what was usual in earlier epochs.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub adaptive_clip: bool,
     /// Augmented views of every image, cached like the image itself; none without.
     pub augmentation: Option<AugmentationRecord>,
     /// The one seed.

@@ -55,6 +55,8 @@ pub struct Settings {
     pub method: Option<Method>,
     /// In place of one method: several, averaged.
     pub ensemble: Option<Vec<Method>>,
+    /// The default recipe with one input size and a smaller memory: seconds.
+    pub fast: bool,
     /// Of FastFlow.
     pub preset: Option<Preset>,
     /// Of the (first and largest) input; of one that is not square the side of a square of the same area.
@@ -124,6 +126,7 @@ impl Default for Settings {
         Self {
             method: None,
             ensemble: None,
+            fast: false,
             preset: None,
             size: None,
             aspect: None,

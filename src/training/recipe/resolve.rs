@@ -127,6 +127,7 @@ impl Settings {
         seed: u64,
     ) -> Result<TrainConfig> {
         let defaults = OptimiserDefaults::of_method(&estimator, self.preset());
+        let estimator_is_flow = estimator.as_flow().is_some();
         let config = TrainConfig {
             preset: self.preset(),
             estimator,
@@ -140,6 +141,9 @@ impl Settings {
                 .weight_decay
                 .unwrap_or(AdamConfig::default().weight_decay),
             gradient_clip: self.gradient_clip,
+            adaptive_clip: self.gradient_clip.is_none()
+                && self.preset() == Preset::Whitened
+                && estimator_is_flow,
             augmentation: self.augmentation(),
             seed,
             dataset: None,
@@ -178,6 +182,11 @@ impl Settings {
                 "aspect must be 0.1 to 10, not {aspect}"
             )));
         }
+        if self.fast && self.chosen_method().is_some() {
+            return Err(Error::Invalid(
+                "fast is the default recipe's; with a method or a flow's settings it has no meaning".into(),
+            ));
+        }
         match self.pixel_size {
             Some(0) => Err(Error::Invalid("pixel_size must be at least 1".into())),
             _ => Ok(()),
@@ -197,7 +206,8 @@ impl Settings {
             return self.differnet_input(backbone);
         }
         let recipe = self.chosen_method().is_none() && backbone.family != Family::Vit;
-        let usual = if recipe {
+        let pyramid = recipe && !self.fast;
+        let usual = if pyramid {
             default.height * 3 / 2
         } else {
             default.height
@@ -218,7 +228,11 @@ impl Settings {
         Preprocessing {
             height,
             width,
-            pyramid: if recipe { further.to_vec() } else { Vec::new() },
+            pyramid: if pyramid {
+                further.to_vec()
+            } else {
+                Vec::new()
+            },
             ..default
         }
     }
