@@ -111,6 +111,10 @@ impl Settings {
         let preset = record.map_or(self.preset(), |record| record.preset);
         let settings = Self {
             learning_rate: self.learning_rate.or(Some(Self::FINE_TUNING_RATE)),
+            // New photos are few, mostly.
+            folds: self
+                .folds
+                .or(parent.estimator.method().is_closed().then_some(FOLDS)),
             ..self.clone()
         };
         let estimator = parent.estimator.clone();
