@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         .load_style(UTF8_HORIZONTAL_ONLY)
         .set_header(["image", "score", "verdict"]);
     for path in photos(&images)? {
-        let image = imaging::decode(&path)?;
+        let image = imaging::decode_as(&path, &reading)?.image;
         let prediction = detector.predict(&image)?;
         let verdict = match prediction.verdict {
             Some(Verdict::Defective) => "DEFECTIVE",

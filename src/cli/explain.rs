@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 use candle_fastflow::{
     detector::{Noise, ScaleExplanation},
-    files, imaging, report,
+    files,
+    imaging::{self, Reading},
+    report,
 };
 
 use super::{Outcome, common};
@@ -39,8 +41,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     common::make_room("--out", &args.out)?;
     let device = args.compute.start()?;
-    let image = imaging::decode(&args.image)?;
     let detector = args.detector.load(&device)?;
+    let reading = detector.config().preprocessing.reading(Reading::default());
+    let image = imaging::decode_as(&args.image, &reading)?.image;
     let visible = detector
         .config()
         .preprocessing

@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use super::{Edit, cifar10, layout};
 use crate::Result;
-use crate::imaging::{self, Mask};
+use crate::imaging::{self, Mask, Reading, Seen};
 
 /// One image of a data set. [`Sample::read`] and [`Sample::read_mask`] lead to the pixels; the paths alone
 /// do not, where a file holds many images or an [`Edit`] follows.
@@ -22,6 +22,8 @@ pub struct Sample {
     pub defect: Option<String>,
     /// What is done to the image after reading it.
     pub edit: Option<Edit>,
+    /// How its file is read.
+    pub reading: Reading,
 }
 
 impl Sample {
@@ -33,6 +35,7 @@ impl Sample {
             mask: None,
             defect: None,
             edit: None,
+            reading: Reading::default(),
         }
     }
 
@@ -88,13 +91,37 @@ impl Sample {
         }
     }
 
+    /// [`Self::read`] with what is odd about the file's grey levels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seen(&self) -> Result<Seen> {
+        let seen = match self.record {
+            Some(_) => Seen {
+                image: self.original()?,
+                doubt: None,
+            },
+            None => imaging::decode_as(&self.image, &self.reading)?,
+        };
+        match &self.edit {
+            Some(edit) => Ok(Seen {
+                image: edit.apply(&seen.image)?,
+                ..seen
+            }),
+            None => Ok(seen),
+        }
+    }
+
     /// Columns and rows of [`Self::read`]'s image; of a plain file its header tells.
     ///
     /// # Errors
     /// As [`imaging::decode`].
     pub fn dimensions(&self) -> Result<(u32, u32)> {
         match (&self.record, &self.edit) {
-            (None, None) => imaging::dimensions(&self.image),
+            (None, None) => {
+                let header = imaging::header(&self.image, &self.reading)?;
+                Ok((header.width, header.height))
+            }
             _ => Ok(self.read()?.dimensions()),
         }
     }
@@ -102,7 +129,7 @@ impl Sample {
     fn original(&self) -> Result<RgbImage> {
         match self.record {
             Some(record) => cifar10::read(&self.image, record),
-            None => imaging::decode(&self.image),
+            None => imaging::decode_plainly(&self.image, &self.reading),
         }
     }
 
@@ -119,7 +146,7 @@ impl Sample {
             let empty = || Mask::empty(width as usize, height as usize);
             return Ok((!self.is_defective()).then(empty));
         };
-        let mask = imaging::decode_mask(path)?;
+        let mask = imaging::decode_mask_as(path, &self.reading)?;
         let found = (mask.width() as u32, mask.height() as u32);
         self.expect_size(path, found, (width, height))?;
         Ok(Some(match &self.edit {
