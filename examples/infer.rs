@@ -48,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         ..Default::default()
     };
     let detector = Detector::from_pretrained(&name, &options)?;
+    let reading = detector.config().preprocessing.reading(Default::default());
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
 
     let mut table = Table::new();

@@ -73,6 +73,7 @@ const LISTED: usize = 20;
 
 /// Checks the folder, or every category in it.
 fn check(args: CheckArgs) -> anyhow::Result<()> {
+    common::tell_unread([args.dir.as_path()].into_iter().filter(|dir| dir.is_dir()));
     let folders = if args.dir.is_dir() {
         datasets::categories(&args.dir)?
     } else {

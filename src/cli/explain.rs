@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use candle_fastflow::{
-    detector::{Noise, ScaleExplanation},
+    detector::{Noise, ScaleExplanation, UnlikePhotos},
     files,
     imaging::{self, Reading},
     report,
@@ -43,7 +43,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let detector = args.detector.load(&device)?;
     let reading = detector.config().preprocessing.reading(Reading::default());
-    let image = imaging::decode_as(&args.image, &reading)?.image;
+    let seen = imaging::decode_as(&args.image, &reading)?;
+    let mut unlike = UnlikePhotos::default();
+    unlike.add(|| args.image.display().to_string(), detector.unlike(&seen));
+    for note in unlike.notes(&detector.config().preprocessing) {
+        eprintln!("note: {note}");
+    }
+    let image = seen.image;
     let visible = detector
         .config()
         .preprocessing

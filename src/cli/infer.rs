@@ -61,11 +61,15 @@ type Inspected = (Prediction, Option<PathBuf>, Option<Unlike>);
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
+    let folders = args.images.iter().filter(|path| path.is_dir());
+    common::tell_unread(folders.map(PathBuf::as_path));
     let images = collect(&args.images)?;
-    common::tell_unread(args.images.iter().filter(|path| path.is_dir()).map(PathBuf::as_path));
     let mut detector = args.detector.load(&device)?;
     args.photos.turn(&mut detector)?;
-    let reading = detector.config().preprocessing.reading(args.photos.reading());
+    let reading = detector
+        .config()
+        .preprocessing
+        .reading(args.photos.reading());
     if let Some(threshold) = args.threshold {
         detector.set_threshold(threshold).context("--threshold")?;
     }

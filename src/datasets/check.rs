@@ -1,7 +1,6 @@
 //! Looks at every file of a data set before anything long starts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -65,6 +64,8 @@ pub enum ProblemKind {
     MaskMissing,
     /// A mask without a defective pixel.
     MaskEmpty,
+    /// A mask that marks most of the photo: perhaps inverted.
+    MaskInverted,
     /// A mask that belongs to no defective image.
     MaskOrphan,
     /// A test image whose pixels are those of a training image.
@@ -133,17 +134,12 @@ fn look(sample: &Sample) -> Seen {
         pixels,
         problem: Some(describe(sample, &error)),
     };
-    let image = match sample.read() {
-        Ok(image) => image,
+    let (photo_size, pixels) = match sample.fingerprint() {
+        Ok(found) => found,
         Err(error) => return broken(None, 0, error),
     };
-    let mut hasher = DefaultHasher::new();
-    (image.dimensions(), image.as_raw()).hash(&mut hasher);
-    let (size, pixels) = (Some(image.dimensions()), hasher.finish());
-    match (
-        sample.read_mask(image.width(), image.height()),
-        &sample.mask,
-    ) {
+    let size = Some(photo_size);
+    match (sample.read_mask(photo_size.0, photo_size.1), &sample.mask) {
         (Err(error), _) => broken(size, pixels, error),
         (Ok(Some(mask)), Some(path)) if mask.area() == 0 => Seen {
             size,
@@ -154,6 +150,17 @@ fn look(sample: &Sample) -> Seen {
                 "the mask marks no pixel",
             )),
         },
+        (Ok(Some(mask)), Some(path)) if 2 * mask.area() > mask.pixels().len() => {
+            let share = 100 * mask.area() / mask.pixels().len();
+            let what = format!(
+                "the mask marks {share} % of the photo; where the background is meant, invert it"
+            );
+            Seen {
+                size,
+                pixels,
+                problem: Some(problem(path, ProblemKind::MaskInverted, &what)),
+            }
+        }
         _ => Seen {
             size,
             pixels,

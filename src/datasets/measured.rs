@@ -49,8 +49,15 @@ impl Dataset {
             photos: looks.len(),
             range: PixelRange::of(&extents, depth, beside_eight_bits),
             deep: deep().count(),
-            several_pages: (pages().filter(|pages| *pages > 1).count(), pages().max().unwrap_or(1)),
-            aspects: [aspects().fold(f64::MAX, f64::min), aspects().fold(0.0, f64::max)].map(rounded),
+            several_pages: (
+                pages().filter(|pages| *pages > 1).count(),
+                pages().max().unwrap_or(1),
+            ),
+            aspects: [
+                aspects().fold(f64::MAX, f64::min),
+                aspects().fold(0.0, f64::max),
+            ]
+            .map(rounded),
         })
     }
 
@@ -74,7 +81,12 @@ impl Dataset {
 fn look(sample: &Sample) -> Result<Look> {
     if sample.record.is_some() {
         // CIFAR-10's are square.
-        return Ok(Look { depth: Depth::U8, extent: None, pages: 1, aspect: 1.0 });
+        return Ok(Look {
+            depth: Depth::U8,
+            extent: None,
+            pages: 1,
+            aspect: 1.0,
+        });
     }
     let header = imaging::header(&sample.image, &sample.reading)?;
     let extent = match header.depth {
@@ -111,8 +123,14 @@ impl Measured {
             ));
         }
         if let (files @ 1.., most) = self.several_pages {
-            let files = if files == 1 { "1 file has".into() } else { format!("{files} files have") };
-            notes.push(format!("{files} several pages (up to {most}): page {page} is taken"));
+            let files = if files == 1 {
+                "1 file has".into()
+            } else {
+                format!("{files} files have")
+            };
+            notes.push(format!(
+                "{files} several pages (up to {most}): page {page} is taken"
+            ));
         }
         notes
     }
@@ -140,13 +158,16 @@ mod tests {
     fn the_range_is_that_of_all_photos_without_hot_pixels() {
         let folder = tempfile::tempdir().unwrap();
         for (name, low) in [("a.png", 200), ("b.png", 230)] {
-            let mut photo = ImageBuffer::from_fn(100, 50, |x, y| Luma([low + ((x * 7 + y) % 270) as u16]));
+            let mut photo =
+                ImageBuffer::from_fn(100, 50, |x, y| Luma([low + ((x * 7 + y) % 270) as u16]));
             // A dead and a hot pixel.
             photo.put_pixel(3, 3, Luma([0]));
             photo.put_pixel(9, 3, Luma([65535]));
             photo.save(folder.path().join(name)).unwrap();
         }
-        let measured = dataset(folder.path(), &["a.png", "b.png"]).measured().unwrap();
+        let measured = dataset(folder.path(), &["a.png", "b.png"])
+            .measured()
+            .unwrap();
         let range = measured.range.unwrap();
         assert!((200.0..203.0).contains(&range.low), "{range:?}");
         assert!((496.0..500.0).contains(&range.high), "{range:?}");
@@ -154,20 +175,36 @@ mod tests {
         assert_eq!(measured.aspects, [2.0, 2.0]);
         let notes = measured.notes(1);
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].starts_with("16-bit photos use 20") && notes[0].ends_with("of 65535: scaled by that"));
+        assert!(
+            notes[0].starts_with("16-bit photos use 20")
+                && notes[0].ends_with("of 65535: scaled by that")
+        );
     }
 
     #[test]
     fn photos_of_eight_bits_have_no_range_and_mixed_ones_are_told_of() {
         let folder = tempfile::tempdir().unwrap();
-        image::GrayImage::from_pixel(30, 40, Luma([9])).save(folder.path().join("a.png")).unwrap();
+        image::GrayImage::from_pixel(30, 40, Luma([9]))
+            .save(folder.path().join("a.png"))
+            .unwrap();
         let eight = dataset(folder.path(), &["a.png"]).measured().unwrap();
-        assert_eq!((eight.range, eight.deep, eight.aspects), (None, 0, [0.75, 0.75]));
+        assert_eq!(
+            (eight.range, eight.deep, eight.aspects),
+            (None, 0, [0.75, 0.75])
+        );
         assert!(eight.notes(1).is_empty());
-        ImageBuffer::from_pixel(40, 40, Luma([900u16])).save(folder.path().join("b.png")).unwrap();
-        let mixed = dataset(folder.path(), &["a.png", "b.png"]).measured().unwrap();
+        ImageBuffer::from_pixel(40, 40, Luma([900u16]))
+            .save(folder.path().join("b.png"))
+            .unwrap();
+        let mixed = dataset(folder.path(), &["a.png", "b.png"])
+            .measured()
+            .unwrap();
         assert!(mixed.range.unwrap().beside_eight_bits);
         assert_eq!(mixed.aspects, [0.75, 1.0]);
-        assert!(mixed.notes(1)[1].contains("mixed depth: 1 of 8 bits"), "{:?}", mixed.notes(1));
+        assert!(
+            mixed.notes(1)[1].contains("mixed depth: 1 of 8 bits"),
+            "{:?}",
+            mixed.notes(1)
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! One image of a data set and its ground truth.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -110,6 +111,28 @@ impl Sample {
             }),
             None => Ok(seen),
         }
+    }
+
+    /// Columns and rows of the image as it is in its file, and a hash of all its bits.
+    ///
+    /// # Errors
+    /// As [`imaging::photo`].
+    pub(super) fn fingerprint(&self) -> Result<((u32, u32), u64)> {
+        let mut hasher = DefaultHasher::new();
+        let size = match self.record {
+            Some(record) => {
+                let image = cifar10::read(&self.image, record)?;
+                image.as_raw().hash(&mut hasher);
+                image.dimensions()
+            }
+            None => {
+                let photo = imaging::photo(&self.image, &self.reading)?;
+                photo.hash_into(&mut hasher);
+                photo.dimensions()
+            }
+        };
+        size.hash(&mut hasher);
+        Ok((size, hasher.finish()))
     }
 
     /// Columns and rows of [`Self::read`]'s image; of a plain file its header tells.

@@ -22,7 +22,10 @@ impl Detector {
         let (width, height) = photo.image.dimensions();
         let other = self.config.preprocessing.is_other_shape(width, height);
         let aspect = other.then(|| f64::from(width) / f64::from(height));
-        let found = Unlike { range: photo.doubt, aspect };
+        let found = Unlike {
+            range: photo.doubt,
+            aspect,
+        };
         (found.range.is_some() || found.aspect.is_some()).then_some(found)
     }
 }
@@ -55,7 +58,9 @@ impl UnlikePhotos {
         if let Some((count, name, doubt)) = &self.range {
             let trained = match (&input.range, doubt) {
                 (Some(range), _) => format!("trained on: {}", range.words()),
-                (None, _) => "the detector has no pixel range and scales 16 bits by all of them".into(),
+                (None, _) => {
+                    "the detector has no pixel range and scales 16 bits by all of them".into()
+                }
             };
             notes.push(format!(
                 "{count} of {all} photos with other pixel values than the detector knows ({name} {doubt}); {trained}"
@@ -95,11 +100,23 @@ mod tests {
         assert!(!input.is_other_shape(95, 100) && !input.is_other_shape(160, 100));
         assert!(!Preprocessing::imagenet(32).is_other_shape(300, 100));
         let mut run = UnlikePhotos::default();
-        let doubt = RangeDoubt::Outside { low: 3200.0, high: 8000.0 };
-        let unlike = Unlike { range: Some(doubt), aspect: Some(3.0) };
+        let doubt = RangeDoubt::Outside {
+            low: 3200.0,
+            high: 8000.0,
+        };
+        let unlike = Unlike {
+            range: Some(doubt),
+            aspect: Some(3.0),
+        };
         run.add(|| "a.png".into(), None);
         run.add(|| "b.png".into(), Some(unlike));
-        run.add(|| "c.png".into(), Some(Unlike { aspect: None, ..unlike }));
+        run.add(
+            || "c.png".into(),
+            Some(Unlike {
+                aspect: None,
+                ..unlike
+            }),
+        );
         let notes = run.notes(&input);
         assert_eq!(
             notes[0],
@@ -111,7 +128,10 @@ mod tests {
             "1 of 3 photos of another shape than trained on (b.png: width over height 3.00, trained 1.00 to 1.50)"
         );
         let text = serde_json::to_value(unlike).unwrap();
-        assert_eq!(text["range"], serde_json::json!({"kind": "outside", "low": 3200.0, "high": 8000.0}));
+        assert_eq!(
+            text["range"],
+            serde_json::json!({"kind": "outside", "low": 3200.0, "high": 8000.0})
+        );
         assert!(UnlikePhotos::default().notes(&input).is_empty());
     }
 
@@ -119,8 +139,15 @@ mod tests {
     fn a_photo_as_trained_on_is_not_unlike() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fabric-detector");
         let detector = Detector::load(folder.as_ref(), &Default::default()).unwrap();
-        let seen = |doubt| Seen { image: RgbImage::new(30, 10), doubt };
+        let seen = |doubt| Seen {
+            image: RgbImage::new(30, 10),
+            doubt,
+        };
         assert_eq!(detector.unlike(&seen(None)), None);
-        assert!(detector.unlike(&seen(Some(RangeDoubt::EightBits))).is_some());
+        assert!(
+            detector
+                .unlike(&seen(Some(RangeDoubt::EightBits)))
+                .is_some()
+        );
     }
 }

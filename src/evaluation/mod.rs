@@ -123,7 +123,10 @@ pub fn evaluate(
     for chunk in dataset.test.chunks(detector.batch_size()) {
         let results = detector.native_maps_each(chunk.len(), |index| chunk[index].seen());
         let results = chunk.par_iter().zip(results).map(|(sample, found)| {
-            let unlike = found.as_ref().ok().and_then(|(seen, _)| detector.unlike(seen));
+            let unlike = found
+                .as_ref()
+                .ok()
+                .and_then(|(seen, _)| detector.unlike(seen));
             let found = found.map(|(seen, maps)| (maps, seen.image.dimensions()));
             let mut scored = scored(detector, sample, &dataset.root, found)?;
             scored.result.unlike = unlike;

@@ -88,10 +88,23 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
 /// As [`decode`], as far as the header shows.
 pub fn header(path: &Path, reading: &Reading) -> Result<Header> {
     let bytes = bytes(path, reading)?;
-    let pages = if tiff::is_tiff(&bytes) { tiff::pages(&bytes) } else { 1 };
+    let pages = if tiff::is_tiff(&bytes) {
+        tiff::pages(&bytes)
+    } else {
+        1
+    };
     let upright = |(width, height): (u32, u32), turned, depth| {
-        let (width, height) = if turned { (height, width) } else { (width, height) };
-        Header { width, height, depth, pages }
+        let (width, height) = if turned {
+            (height, width)
+        } else {
+            (width, height)
+        };
+        Header {
+            width,
+            height,
+            depth,
+            pages,
+        }
     };
     if is_for_tiff(&bytes, reading) {
         let page = page(path, &bytes, reading)?;
@@ -175,7 +188,13 @@ fn page<'a>(path: &Path, bytes: &'a [u8], reading: &Reading) -> Result<Page<'a>>
     let page = page.map_err(|e| match tiff::pages(bytes) {
         pages if pages < reading.page => {
             let what = if pages == 1 { "page" } else { "pages" };
-            refuse(path, format!("has {pages} {what}, and page {} was asked for", reading.page))
+            refuse(
+                path,
+                format!(
+                    "has {pages} {what}, and page {} was asked for",
+                    reading.page
+                ),
+            )
         }
         _ => broken_tiff(path, &e, reading),
     })?;

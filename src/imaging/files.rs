@@ -8,8 +8,8 @@ use super::unread::{Kind, kind};
 use crate::{Error, Result};
 
 const EXTENSIONS: [&str; 16] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "tif", "tiff", "webp", "gif", "pgm", "ppm", "pbm",
-    "pnm", "pam",
+    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "tif", "tiff", "webp", "gif", "pgm", "ppm",
+    "pbm", "pnm", "pam",
 ];
 
 /// Whether a file is an image that [`super::decode()`] reads, by the end of its name, or by its first bytes where the

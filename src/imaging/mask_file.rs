@@ -30,12 +30,18 @@ pub fn decode_mask(path: &Path) -> Result<Mask> {
 /// # Errors
 /// As there.
 pub fn decode_mask_as(path: &Path, reading: &Reading) -> Result<Mask> {
-    let reading = Reading { page: 1, ..*reading };
+    let reading = Reading {
+        page: 1,
+        ..*reading
+    };
     let (photo, format) = decode::read(path, &reading)?;
     let (width, height) = photo.dimensions();
     let drawn = Drawn::of(photo.image);
     let threshold = drawn.threshold(format);
-    let pixels = drawn.values.iter().map(|value| *value > 0.0 && *value >= threshold);
+    let pixels = drawn
+        .values
+        .iter()
+        .map(|value| *value > 0.0 && *value >= threshold);
     Mask::new(width as usize, height as usize, pixels.collect())
 }
 
@@ -51,7 +57,9 @@ impl Drawn {
         let alpha = image.color().has_alpha();
         let channels = usize::from(image.color().channel_count());
         match image {
-            DynamicImage::ImageRgb32F(image) => Self::pixels(image.as_raw(), channels, alpha, 1.0, |v| *v),
+            DynamicImage::ImageRgb32F(image) => {
+                Self::pixels(image.as_raw(), channels, alpha, 1.0, |v| *v)
+            }
             image if image.color().bytes_per_pixel() as usize == channels => {
                 Self::pixels(image.as_bytes(), channels, alpha, 255.0, |v| f32::from(*v))
             }
@@ -62,7 +70,13 @@ impl Drawn {
         }
     }
 
-    fn pixels<T>(raw: &[T], channels: usize, alpha: bool, most: f32, number: impl Fn(&T) -> f32) -> Self {
+    fn pixels<T>(
+        raw: &[T],
+        channels: usize,
+        alpha: bool,
+        most: f32,
+        number: impl Fn(&T) -> f32,
+    ) -> Self {
         let colours = if alpha { channels - 1 } else { channels };
         let mut first: Option<[f32; 3]> = None;
         let mut coloured = false;
@@ -75,7 +89,10 @@ impl Drawn {
             if high > LABELS && colours == 3 {
                 let hue = parts.map(|part| part / high);
                 let first = first.get_or_insert(hue);
-                coloured |= hue.iter().zip(first).any(|(a, b)| (*a - *b).abs() > OTHER_HUE);
+                coloured |= hue
+                    .iter()
+                    .zip(first)
+                    .any(|(a, b)| (*a - *b).abs() > OTHER_HUE);
             }
             match alpha {
                 true => high * number(&pixel[colours]) / most,

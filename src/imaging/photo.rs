@@ -1,6 +1,7 @@
 //! A photo as its file holds it, of 8 bits or more, until a range makes 8 of them.
 
 use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 
 use image::{DynamicImage, RgbImage};
 
@@ -45,9 +46,15 @@ impl Photo {
         self.depth
     }
 
-    /// All that tells it from other photos.
-    pub fn bytes(&self) -> &[u8] {
-        self.image.as_bytes()
+    /// Hashes what is seen: photos of 8 bits alike however their files store them, of others all bits.
+    pub fn hash_into(&self, hasher: &mut impl Hasher) {
+        match self.depth {
+            Depth::U8 if self.image.color().has_alpha() => {
+                over_white(self.image.clone()).as_raw().hash(hasher);
+            }
+            Depth::U8 => self.image.to_rgb8().as_raw().hash(hasher),
+            _ => self.image.as_bytes().hash(hasher),
+        }
     }
 
     /// Low and high value, without the most extreme ones; none where no value is a number.
@@ -96,7 +103,11 @@ impl Photo {
     /// Values of pixels all over the photo, sorted; the same ones every time.
     fn sampled(&self) -> Vec<f32> {
         let channels = usize::from(self.image.color().channel_count());
-        let opaque = if self.image.color().has_alpha() { channels - 1 } else { channels };
+        let opaque = if self.image.color().has_alpha() {
+            channels - 1
+        } else {
+            channels
+        };
         let width = self.image.width().max(1) as usize;
         let pixels = width * self.image.height() as usize;
         // No column is to be met more often than others.
@@ -111,13 +122,27 @@ impl Photo {
             }
         };
         match &self.image {
-            DynamicImage::ImageLuma16(i) => each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep),
-            DynamicImage::ImageLumaA16(i) => each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep),
-            DynamicImage::ImageRgb16(i) => each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep),
-            DynamicImage::ImageRgba16(i) => each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep),
+            DynamicImage::ImageLuma16(i) => {
+                each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep)
+            }
+            DynamicImage::ImageLumaA16(i) => {
+                each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep)
+            }
+            DynamicImage::ImageRgb16(i) => {
+                each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep)
+            }
+            DynamicImage::ImageRgba16(i) => {
+                each(i.as_raw(), channels, step, |v| f32::from(*v), &mut keep)
+            }
             DynamicImage::ImageRgb32F(i) => each(i.as_raw(), channels, step, |v| *v, &mut keep),
             DynamicImage::ImageRgba32F(i) => each(i.as_raw(), channels, step, |v| *v, &mut keep),
-            other => each(other.as_bytes(), channels, step, |v| f32::from(*v), &mut keep),
+            other => each(
+                other.as_bytes(),
+                channels,
+                step,
+                |v| f32::from(*v),
+                &mut keep,
+            ),
         }
         values.sort_unstable_by(f32::total_cmp);
         values
@@ -176,7 +201,12 @@ fn scaled(image: DynamicImage, range: &PixelRange) -> DynamicImage {
             let image = image.into_rgba16();
             image::RgbaImage::from_fn(image.width(), image.height(), |x, y| {
                 let [r, g, b, a] = image.get_pixel(x, y).0;
-                image::Rgba([level(r), level(g), level(b), ((u32::from(a) + 128) / 257) as u8])
+                image::Rgba([
+                    level(r),
+                    level(g),
+                    level(b),
+                    ((u32::from(a) + 128) / 257) as u8,
+                ])
             })
             .into()
         }

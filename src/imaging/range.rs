@@ -231,7 +231,10 @@ mod tests {
         assert_eq!(range.words(), "16-bit photos use 200 to 500 of 65535");
         // An eighth of 300 is free at either end: 162.5 to 537.5.
         let level = |value: f32| range.level(value);
-        assert_eq!([0.0, 162.5, 350.0, 537.5, 65535.0].map(level), [0, 0, 128, 255, 255]);
+        assert_eq!(
+            [0.0, 162.5, 350.0, 537.5, 65535.0].map(level),
+            [0, 0, 128, 255, 255]
+        );
         assert_eq!((level(200.0), level(500.0)), (26, 230));
         assert_eq!((level(f32::NAN), level(f32::INFINITY)), (0, 255));
     }
@@ -253,16 +256,23 @@ mod tests {
     #[test]
     fn a_photo_of_another_gain_is_doubtful_and_one_with_a_defect_is_not() {
         let ramp = |low: f32, high: f32| -> Vec<f32> {
-            (0..1000).map(|i| low + (high - low) * i as f32 / 999.0).collect()
+            (0..1000)
+                .map(|i| low + (high - low) * i as f32 / 999.0)
+                .collect()
         };
         assert_eq!(range().doubt(&ramp(205.0, 510.0)), None);
         let mut spot = ramp(200.0, 500.0);
         spot[950..].fill(4000.0);
         assert_eq!(range().doubt(&spot), None);
         let found = range().doubt(&ramp(3200.0, 8000.0));
-        assert!(matches!(found, Some(RangeDoubt::Outside { low, high }) if low > 3199.0 && high < 8001.0));
+        assert!(
+            matches!(found, Some(RangeDoubt::Outside { low, high }) if low > 3199.0 && high < 8001.0)
+        );
         // A sixteenth of the values, where the range begins at nothing.
-        let from_zero = PixelRange { low: 0.0, ..range() };
+        let from_zero = PixelRange {
+            low: 0.0,
+            ..range()
+        };
         assert!(from_zero.doubt(&ramp(0.0, 31.0)).is_some());
         assert!(unmeasured(&ramp(200.0, 500.0)).is_some());
         assert!(unmeasured(&ramp(200.0, 50000.0)).is_none());
@@ -275,8 +285,14 @@ mod tests {
         assert_eq!(serde_json::from_str::<PixelRange>(&text).unwrap(), range());
         let path = Path::new("config.json");
         assert!(range().validate(path).is_ok());
-        let broken = PixelRange { high: 200.0, ..range() };
+        let broken = PixelRange {
+            high: 200.0,
+            ..range()
+        };
         let text = broken.validate(path).unwrap_err().to_string();
-        assert!(text.starts_with("config.json: preprocessing.range must be"), "{text}");
+        assert!(
+            text.starts_with("config.json: preprocessing.range must be"),
+            "{text}"
+        );
     }
 }

@@ -34,7 +34,9 @@ pub(super) struct Page<'a> {
 
 /// Whether the content is a TIFF or BigTIFF.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
-    [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|magic| bytes.starts_with(*magic))
+    [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
+        .iter()
+        .any(|magic| bytes.starts_with(*magic))
 }
 
 /// How many pages there are, as far as they can be followed.
@@ -81,7 +83,8 @@ impl<'a> Page<'a> {
     pub(super) fn is_turned(&self) -> bool {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let turned = [Rotate90, Rotate270, Rotate90FlipH, Rotate270FlipH];
-        self.orientation.is_some_and(|orientation| turned.contains(&orientation))
+        self.orientation
+            .is_some_and(|orientation| turned.contains(&orientation))
     }
 
     /// The upright photo.
@@ -94,14 +97,19 @@ impl<'a> Page<'a> {
             row_bytes: layout.row_stride.map_or(0, |stride| stride.get()),
         };
         let mut image = match (read, &self.palette) {
-            (DecodingResult::U8(values), palette) => self.eight(&samples, values, palette.as_deref()),
+            (DecodingResult::U8(values), palette) => {
+                self.eight(&samples, values, palette.as_deref())
+            }
             (DecodingResult::U16(values), None) => self.sixteen(&samples, values),
             (other, _) => samples.float(&numbers(other)),
         };
         if let Some(orientation) = self.orientation {
             image.apply_orientation(orientation);
         }
-        Ok(Photo { image, depth: self.depth })
+        Ok(Photo {
+            image,
+            depth: self.depth,
+        })
     }
 
     fn eight(&self, samples: &Samples, values: Vec<u8>, palette: Option<&[u16]>) -> DynamicImage {
@@ -159,7 +167,11 @@ impl<'a> Page<'a> {
     }
 }
 
-fn at(bytes: Cow<'_, [u8]>, page: usize, memory: u64) -> TiffResult<Decoder<Cursor<Cow<'_, [u8]>>>> {
+fn at(
+    bytes: Cow<'_, [u8]>,
+    page: usize,
+    memory: u64,
+) -> TiffResult<Decoder<Cursor<Cow<'_, [u8]>>>> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = usize::try_from(memory).unwrap_or(usize::MAX);
     limits.intermediate_buffer_size = limits.decoding_buffer_size;
@@ -181,7 +193,9 @@ fn without_palette(bytes: &[u8], place: u64) -> Vec<u8> {
         true => u16::from_le_bytes(bytes),
         false => u16::from_be_bytes(bytes),
     };
-    let mut at = usize::try_from(place).unwrap_or(usize::MAX).saturating_add(head);
+    let mut at = usize::try_from(place)
+        .unwrap_or(usize::MAX)
+        .saturating_add(head);
     while let Some(&[a, b]) = bytes.get(at..at.saturating_add(2)) {
         let tag = number([a, b]);
         if tag == Tag::PhotometricInterpretation.to_u16()
@@ -204,7 +218,12 @@ fn without_palette(bytes: &[u8], place: u64) -> Vec<u8> {
 /// JFIF's conversion (BT.601, all 256 levels).
 fn rgb_of_ycbcr([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let [y, cb, cr] = [f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0];
-    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|v| v.round() as u8)
+    [
+        y + 1.402 * cr,
+        y - 0.344_136 * cb - 0.714_136 * cr,
+        y + 1.772 * cb,
+    ]
+    .map(|v| v.round() as u8)
 }
 
 fn depth(kind: tiff::decoder::DecodingSampleType) -> Depth {

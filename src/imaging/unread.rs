@@ -9,9 +9,9 @@ use walkdir::{DirEntry, WalkDir};
 
 /// Ends of names of images that [`super::decode()`] does not read.
 const NOT_READ: [&str; 37] = [
-    "avif", "heic", "heif", "jp2", "j2k", "jpf", "jpx", "jpm", "j2c", "jpc", "jxl", "jxr", "wdp", "tga", "exr", "hdr",
-    "dds", "psd", "ico", "qoi", "pcx", "dcm", "dicom", "fits", "svg", "eps", "raw", "dng", "cr2", "cr3", "nef", "arw",
-    "orf", "raf", "rw2", "pfm", "jls",
+    "avif", "heic", "heif", "jp2", "j2k", "jpf", "jpx", "jpm", "j2c", "jpc", "jxl", "jxr", "wdp",
+    "tga", "exr", "hdr", "dds", "psd", "ico", "qoi", "pcx", "dcm", "dicom", "fits", "svg", "eps",
+    "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2", "pfm", "jls",
 ];
 
 /// Bytes that tell a format.
@@ -42,7 +42,9 @@ pub(super) fn kind(path: &Path) -> Option<Kind> {
         (0, b"v/1\x01", "exr"),
         (0, b"8BPS", "psd"),
     ];
-    let found = not_read.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
+    let found = not_read
+        .iter()
+        .find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
     if let Some((_, _, name)) = found {
         return Some(Kind::NotRead(name));
     }
@@ -52,7 +54,10 @@ pub(super) fn kind(path: &Path) -> Option<Kind> {
     let read = match head[..] {
         [b'P', ..] => pnm,
         [b'B', b'M', ..] => bmp,
-        _ => super::tiff::is_tiff(&head) || image::guess_format(&head).is_ok_and(|format| format.reading_enabled()),
+        _ => {
+            super::tiff::is_tiff(&head)
+                || image::guess_format(&head).is_ok_and(|format| format.reading_enabled())
+        }
     };
     read.then_some(Kind::Read)
 }
@@ -97,7 +102,9 @@ fn name(path: &Path) -> Option<String> {
     match path.extension() {
         Some(extension) => {
             let extension = extension.to_string_lossy().to_ascii_lowercase();
-            NOT_READ.contains(&extension.as_str()).then(|| format!(".{extension}"))
+            NOT_READ
+                .contains(&extension.as_str())
+                .then(|| format!(".{extension}"))
         }
         None => match kind(path)? {
             Kind::NotRead(name) => Some(format!("{name} without extension")),
@@ -109,11 +116,19 @@ fn name(path: &Path) -> Option<String> {
 /// `3 files were not looked at: 2 .heic, 1 .jp2 (cannot be read here); convert them to PNG`
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds: Vec<String> = self.0.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let kinds: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
         let (files, them) = match self.0.values().sum() {
             1 => ("1 file was".to_string(), "it"),
             many => (format!("{many} files were"), "them"),
         };
-        write!(f, "{files} not looked at: {} (cannot be read here); convert {them} to PNG", kinds.join(", "))
+        write!(
+            f,
+            "{files} not looked at: {} (cannot be read here); convert {them} to PNG",
+            kinds.join(", ")
+        )
     }
 }

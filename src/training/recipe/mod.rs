@@ -23,8 +23,11 @@ use crate::{
 
 mod methods;
 mod resolve;
+mod size;
 #[cfg(test)]
 mod tests;
+
+pub use size::{InputSize, Shape};
 
 /// Settings that only change how a detector scores and is measured, not the detector.
 const SCORING: [&str; 7] = [
@@ -38,7 +41,14 @@ const SCORING: [&str; 7] = [
 ];
 
 /// Settings that mean the same to every method: how photos are seen and detectors judged.
-const OF_ANY_METHOD: [&str; 5] = ["size", "aspect", "final", "false_alarm_rate", "pixel_size"];
+const OF_ANY_METHOD: [&str; 6] = [
+    "size",
+    "aspect",
+    "page",
+    "final",
+    "false_alarm_rate",
+    "pixel_size",
+];
 
 /// Settings of a training run; what is left out is the preset's or the method's. The names are `train`'s flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,10 +61,13 @@ pub struct Settings {
     pub ensemble: Option<Vec<Method>>,
     /// Of FastFlow.
     pub preset: Option<Preset>,
-    /// Of the (first and largest) input; of one that is not square the side of a square of the same area.
-    pub size: Option<usize>,
+    /// Of the (first and largest) input: both sides, or one number: the side of a square, or of a square of the same
+    /// area where [`Self::aspect`] makes it another shape.
+    pub size: Option<InputSize>,
     /// Width over height of the input.
     pub aspect: Option<f64>,
+    /// Which page of files with several, from 1.
+    pub page: Option<usize>,
     pub taps: Option<Taps>,
     // The optimiser, of a method that has one.
     pub epochs: Option<usize>,
@@ -119,6 +132,7 @@ impl Default for Settings {
             preset: None,
             size: None,
             aspect: None,
+            page: None,
             taps: None,
             epochs: None,
             batch: None,

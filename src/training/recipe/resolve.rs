@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Width over height, or height over width, beyond which a square input squeezes too much: 16:9 is, 4:3 and 3:2 are not.
+const FAR_FROM_SQUARE: f64 = 1.5;
+
 impl Settings {
     /// Step size for adapting a trained flow: a fresh Adam's first steps are of full size whatever the
     /// gradient is, and at the paper's 1e-3 they undo what the parent had learnt (docs/accuracy.md).
@@ -28,9 +31,28 @@ impl Settings {
         self.method.or(of_a_flow.then_some(Method::FastFlow))
     }
 
-    /// Whether the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given.
-    pub fn follows_photos(&self) -> bool {
-        self.aspect.is_none() && self.chosen_method().is_none()
+    /// When the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given
+    /// ([`Self::follow`]). The default recipe always does; other methods where photos are far from square, unless their
+    /// sizes are a paper's or a side was asked for.
+    pub fn shape(&self) -> Shape {
+        let both_sides = matches!(self.size, Some(InputSize::Sides(..)));
+        let of_paper = self.preset == Some(Preset::Paper) || self.methods_of(Method::DifferNet);
+        match self.chosen_method() {
+            _ if self.aspect.is_some() || both_sides => Shape::AsSaid,
+            None => Shape::OfPhotos,
+            Some(_) if self.size.is_some() || of_paper => Shape::AsSaid,
+            Some(_) => Shape::OfPhotosFarFromSquare,
+        }
+    }
+
+    /// Takes the photos' shape, width over height, where [`Self::shape`] says so.
+    pub fn follow(&mut self, photos: f64) {
+        let far = photos > FAR_FROM_SQUARE || photos < 1.0 / FAR_FROM_SQUARE;
+        match self.shape() {
+            Shape::OfPhotos => self.aspect = Some(photos),
+            Shape::OfPhotosFarFromSquare if far => self.aspect = Some(photos),
+            _ => {}
+        }
     }
 
     /// Where features are to leave `backbone`: as asked for, or where the method wants them; none for the
@@ -158,6 +180,14 @@ impl Settings {
                 )));
             }
         }
+        if self.page == Some(0) {
+            return Err(Error::Invalid("page is counted from 1".into()));
+        }
+        if let (Some(_), Some(size @ InputSize::Sides(..))) = (self.aspect, self.size) {
+            return Err(Error::Invalid(format!(
+                "size {size} says the shape already; leave out aspect, or give size as one number"
+            )));
+        }
         if let Some(aspect) = self.aspect
             && !(0.1..=10.0).contains(&aspect)
         {
@@ -179,7 +209,10 @@ impl Settings {
     /// at three sizes: small defects show in a large input, and what is usual of a texture in a small one
     /// (docs/accuracy.md).
     pub(super) fn input(&self, backbone: &BackboneInfo) -> Preprocessing {
-        let default = backbone.preprocessing.clone();
+        let default = Preprocessing {
+            page: self.page.filter(|page| *page != 1),
+            ..backbone.preprocessing.clone()
+        };
         if self.chosen_method() == Some(Method::DifferNet) {
             return self.differnet_input(backbone);
         }
@@ -189,19 +222,19 @@ impl Settings {
         } else {
             default.height
         };
-        let side = self.size.unwrap_or(usual);
+        let size = self.size.unwrap_or(InputSize::Side(usual));
         let aspect = self.aspect.unwrap_or(1.0);
-        if !recipe && aspect == 1.0 {
+        if let (false, 1.0, (height, width)) = (recipe, aspect, size.sides()) {
             return Preprocessing {
-                height: side,
-                width: side,
+                height,
+                width,
                 ..default
             };
         }
         let unit = unit(backbone);
-        let shaped = |side: f64| shape(side, aspect, unit);
-        let (height, width) = shaped(side as f64);
-        let further = [2.0 / 3.0, 0.5].map(|share| shaped(side as f64 * share));
+        let shaped = |share: f64| size.shaped(share, aspect, unit);
+        let (height, width) = shaped(1.0);
+        let further = [2.0 / 3.0, 0.5].map(shaped);
         Preprocessing {
             height,
             width,
@@ -219,15 +252,16 @@ impl Settings {
             [] => backbone.preprocessing.height,
             _ => 448,
         };
-        let side = self.size.unwrap_or(usual) as f64;
+        let size = self.size.unwrap_or(InputSize::Side(usual));
         let aspect = self.aspect.unwrap_or(1.0);
-        let shaped = |share: &f64| shape(side * share, aspect, unit(backbone));
+        let shaped = |share: &f64| size.shaped(*share, aspect, unit(backbone));
         let (height, width) = shaped(&1.0);
         Preprocessing {
             height,
             width,
             pyramid: further.iter().map(shaped).collect(),
             turns: 4,
+            page: self.page.filter(|page| *page != 1),
             ..backbone.preprocessing.clone()
         }
     }
@@ -247,10 +281,4 @@ fn unit(backbone: &BackboneInfo) -> usize {
         Family::Vit if backbone.arch.contains("patch14") => 14,
         _ => 16,
     }
-}
-
-/// Height and width of an input with this aspect, of about the area of a square of this side.
-fn shape(side: f64, aspect: f64, unit: usize) -> (usize, usize) {
-    let whole = |length: f64| ((length / unit as f64).round() as usize).max(2) * unit;
-    (whole(side / aspect.sqrt()), whole(side * aspect.sqrt()))
 }
