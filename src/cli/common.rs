@@ -61,13 +61,12 @@ impl Compute {
 
 /// How the files of photos are read.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Photos")]
 pub struct PhotoArgs {
     /// Page of files with several (multi-page TIFF), from 1; kept with a detector
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Photos")]
     page: Option<u16>,
     /// Largest photo that is read, in millions of pixels; sides up to 64000
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=4096), help_heading = "Photos")]
     max_megapixels: u64,
 }
 

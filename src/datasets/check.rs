@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Dataset, Sample, cifar10, folder, open};
-use crate::imaging::list_images;
+use crate::imaging::{Reading, list_images};
 use crate::{Error, Result};
 
 /// What a data set holds and what is wrong with it.
@@ -101,7 +101,19 @@ struct Seen {
 /// # Errors
 /// As [`open`]; problems of single files are in the report.
 pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
-    let data = open(dir)?;
+    check_as(dir, Reading::default(), progress)
+}
+
+/// [`check`] of photos that are read another way.
+///
+/// # Errors
+/// As there.
+pub fn check_as(
+    dir: &Path,
+    reading: Reading,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<CheckReport> {
+    let data = open(dir)?.read_as(reading);
     let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
     let done = AtomicUsize::new(0);
     let seen: Vec<Seen> = samples

@@ -112,7 +112,11 @@ impl Measured {
     pub fn notes(&self, page: usize) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(range) = &self.range {
-            notes.push(format!("{}: scaled by that", range.words()));
+            notes.push(format!(
+                "{} photos use {}: scaled by that",
+                range.depth.words(),
+                range.words()
+            ));
         }
         let eight = self.photos - self.deep;
         if self.deep > 0 && eight > 0 {

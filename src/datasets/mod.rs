@@ -32,7 +32,7 @@ mod visa;
 
 use std::path::{Path, PathBuf};
 
-pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
+pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check, check_as};
 pub use edit::Edit;
 pub use known::{KnownDataset, known, recognise};
 pub use layout::folder_name;

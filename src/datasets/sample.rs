@@ -17,7 +17,7 @@ pub struct Sample {
     pub image: PathBuf,
     /// The record inside the file, where it is a batch of CIFAR-10.
     pub record: Option<usize>,
-    /// Ground-truth mask (non-zero is defective); none for normal images or where masks are not known.
+    /// Ground-truth mask ([`imaging::decode_mask`]); none for normal images or where masks are not known.
     pub mask: Option<PathBuf>,
     /// The defect's class; none when the image is normal.
     pub defect: Option<String>,

@@ -57,7 +57,11 @@ impl UnlikePhotos {
         let mut notes = Vec::new();
         if let Some((count, name, doubt)) = &self.range {
             let trained = match (&input.range, doubt) {
-                (Some(range), _) => format!("trained on: {}", range.words()),
+                (Some(range), _) => format!(
+                    "it was trained on {} photos that use {}",
+                    range.depth.words(),
+                    range.words()
+                ),
                 (None, _) => {
                     "the detector has no pixel range and scales 16 bits by all of them".into()
                 }
@@ -121,7 +125,7 @@ mod tests {
         assert_eq!(
             notes[0],
             "2 of 3 photos with other pixel values than the detector knows (b.png uses 3200 to 8000); \
-             trained on: 16-bit photos use 200 to 500 of 65535"
+             it was trained on 16-bit photos that use 200 to 500 of 65535"
         );
         assert_eq!(
             notes[1],

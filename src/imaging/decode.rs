@@ -214,6 +214,10 @@ fn decoder<'a>(
         .with_guessed_format()
         .map_err(Error::io(path))?;
     reader.limits(limits);
+    if tiff::is_tiff(bytes) {
+        // The library does not know a BigTIFF by its first bytes.
+        reader.set_format(ImageFormat::Tiff);
+    }
     let Some(format) = reader.format() else {
         let accepted = reading.accepted();
         return Err(refuse(path, format!("is not an image; {accepted}")));

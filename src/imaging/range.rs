@@ -168,12 +168,11 @@ impl PixelRange {
         (far || dark).then_some(RangeDoubt::Outside { low, high })
     }
 
-    /// The range as people read it: `16-bit photos use 200 to 500 of 65535`.
+    /// The range as people read it: `200 to 500 of 65535`.
     pub fn words(&self) -> String {
         let full = self.depth.full();
         let full = full.map_or(String::new(), |full| format!(" of {full}"));
-        let (low, high) = (shown(self.low), shown(self.high));
-        format!("{} photos use {low} to {high}{full}", self.depth.words())
+        format!("{} to {}{full}", shown(self.low), shown(self.high))
     }
 }
 
@@ -228,7 +227,7 @@ mod tests {
     fn a_range_spans_the_photos_with_room_at_both_ends() {
         let range = range();
         assert_eq!((range.low, range.high), (200.0, 500.0));
-        assert_eq!(range.words(), "16-bit photos use 200 to 500 of 65535");
+        assert_eq!(range.words(), "200 to 500 of 65535");
         // An eighth of 300 is free at either end: 162.5 to 537.5.
         let level = |value: f32| range.level(value);
         assert_eq!(
