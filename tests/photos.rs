@@ -364,7 +364,7 @@ fn a_check_notes_inverted_masks_and_reads_photos_of_any_depth() {
         image.save(path).unwrap();
     };
     let deep = |seed: u16| {
-        ImageBuffer::from_fn(40, 40, |x, y| Luma([200 + seed + (x * y) as u16 % 100])).into()
+        ImageBuffer::from_fn(40, 40, |x, y| Luma([200 + seed + (x * y) as u16 % 100]))
     };
     put("train/good/0.png", DynamicImage::ImageLuma16(deep(0)));
     put("test/good/0.png", DynamicImage::ImageLuma16(deep(1)));

@@ -47,7 +47,7 @@ impl Settings {
 
     /// Takes the photos' shape, width over height, where [`Self::shape`] says so.
     pub fn follow(&mut self, photos: f64) {
-        let far = photos > FAR_FROM_SQUARE || photos < 1.0 / FAR_FROM_SQUARE;
+        let far = !(1.0 / FAR_FROM_SQUARE..=FAR_FROM_SQUARE).contains(&photos);
         match self.shape() {
             Shape::OfPhotos => self.aspect = Some(photos),
             Shape::OfPhotosFarFromSquare if far => self.aspect = Some(photos),
