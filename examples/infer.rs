@@ -48,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         ..Default::default()
     };
     let detector = Detector::from_pretrained(&name, &options)?;
+    let reading = detector.config().preprocessing.reading(Default::default());
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
 
     let mut table = Table::new();
@@ -55,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         .load_style(UTF8_HORIZONTAL_ONLY)
         .set_header(["image", "score", "verdict"]);
     for path in photos(&images)? {
-        let image = imaging::decode(&path)?;
+        let image = imaging::decode_as(&path, &reading)?.image;
         let prediction = detector.predict(&image)?;
         let verdict = match prediction.verdict {
             Some(Verdict::Defective) => "DEFECTIVE",

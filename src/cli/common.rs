@@ -10,6 +10,7 @@ use candle_fastflow::{
     backbones::{self, Backbone, Taps},
     detector::{BackboneRecord, Detector, LoadOptions},
     hub,
+    imaging::{MAX_PIXELS, Reading, Unread},
     kernels::device::{DeviceChoice, set_tf32},
 };
 use clap::{
@@ -55,6 +56,52 @@ impl Compute {
         }
         set_tf32(self.tf32);
         Ok(device)
+    }
+}
+
+/// How the files of photos are read.
+#[derive(clap::Args)]
+pub struct PhotoArgs {
+    /// Page of files with several (multi-page TIFF), from 1; kept with a detector
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Photos")]
+    page: Option<u16>,
+    /// Largest photo that is read, in millions of pixels; sides up to 64000
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=4096), help_heading = "Photos")]
+    max_megapixels: u64,
+}
+
+impl PhotoArgs {
+    /// The page, where it was given.
+    pub fn page(&self) -> Option<usize> {
+        self.page.map(usize::from)
+    }
+
+    /// How to read photos before a detector says more.
+    pub fn reading(&self) -> Reading {
+        Reading {
+            page: self.page().unwrap_or(1),
+            max_pixels: 1_000_000 * self.max_megapixels,
+            range: None,
+        }
+    }
+
+    /// Has a detector look at the page that was given instead of its own.
+    pub fn turn(&self, detector: &mut Detector) -> anyhow::Result<()> {
+        match self.page() {
+            Some(page) => Ok(detector.set_page(page)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Says which images below these folders are not read, once a run.
+pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
+    let mut unread = Unread::default();
+    for folder in folders {
+        unread.add(Unread::below(folder));
+    }
+    if !unread.is_empty() {
+        eprintln!("note: {unread}");
     }
 }
 

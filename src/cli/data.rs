@@ -29,6 +29,8 @@ enum Action {
 struct CheckArgs {
     /// The folder of a data set, or of several (all categories of MVTec AD, say), or a manifest's CSV file
     dir: PathBuf,
+    #[command(flatten)]
+    photos: common::PhotoArgs,
     /// Print one JSON object a data set
     #[arg(long)]
     json: bool,
@@ -73,13 +75,14 @@ const LISTED: usize = 20;
 
 /// Checks the folder, or every category in it.
 fn check(args: CheckArgs) -> anyhow::Result<()> {
+    common::tell_unread([args.dir.as_path()].into_iter().filter(|dir| dir.is_dir()));
     let folders = if args.dir.is_dir() {
         datasets::categories(&args.dir)?
     } else {
         Vec::new()
     };
     if folders.is_empty() {
-        return match check_one(&args.dir, args.json)? {
+        return match check_one(&args.dir, &args)? {
             true => Ok(()),
             false => Err(unusable_error(&[folder_name(&args.dir)])),
         };
@@ -95,7 +98,7 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
     }
     for folder in &folders {
         // One category that cannot be opened does not keep the others from being looked at.
-        let usable = match check_one(folder, args.json) {
+        let usable = match check_one(folder, &args) {
             Ok(usable) => usable,
             Err(why) => {
                 cannot_open(folder, &format!("{why:#}"), args.json)?;
@@ -120,9 +123,10 @@ fn unusable_error(names: &[String]) -> anyhow::Error {
 }
 
 /// Prints the report of one data set; whether it is usable.
-fn check_one(folder: &Path, as_json: bool) -> anyhow::Result<bool> {
+fn check_one(folder: &Path, args: &CheckArgs) -> anyhow::Result<bool> {
+    let as_json = args.json;
     let bar = super::progress::counter(as_json, "checking", 0);
-    let report = datasets::check(folder, &|done, total| {
+    let report = datasets::check_as(folder, args.photos.reading(), &|done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })?;

@@ -40,6 +40,8 @@ pub struct Args {
     #[arg(long)]
     synthetic_defects: bool,
     #[command(flatten)]
+    photos: common::PhotoArgs,
+    #[command(flatten)]
     scoring: ScoringArgs,
     /// Print one JSON object
     #[arg(long)]
@@ -67,7 +69,8 @@ struct Measured {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let mut dataset = datasets::open(&args.data)?;
+    let mut dataset = datasets::open(&args.data)?.read_as(args.photos.reading());
+    common::tell_unread([dataset.root.as_path()]);
     if !args.synthetic_defects && !dataset.test.iter().any(|sample| sample.is_defective()) {
         bail!(
             "{}: holds no defective test photos to measure on; --synthetic-defects puts some into the good \
@@ -79,11 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         common::make_room("--report", report)?;
     }
     let mut detector = args.detector.load(&device)?;
+    args.photos.turn(&mut detector)?;
     if args.synthetic_defects {
         dataset = with_synthetic_defects(dataset, &detector)?;
     }
     detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
     let measured = measure(&args, &detector, &dataset)?;
+    for note in measured.original.notes(&detector) {
+        eprintln!("note: {note}");
+    }
     if let Some(path) = &args.report {
         write_report(&args, path, &detector, &dataset, &measured)?;
     }

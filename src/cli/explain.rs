@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use candle_fastflow::{
-    detector::{Noise, ScaleExplanation},
-    files, imaging, report,
+    detector::{Noise, ScaleExplanation, UnlikePhotos},
+    files,
+    imaging::{self, Reading},
+    report,
 };
 
 use super::{Outcome, common};
@@ -39,8 +41,15 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     common::make_room("--out", &args.out)?;
     let device = args.compute.start()?;
-    let image = imaging::decode(&args.image)?;
     let detector = args.detector.load(&device)?;
+    let reading = detector.config().preprocessing.reading(Reading::default());
+    let seen = imaging::decode_as(&args.image, &reading)?;
+    let mut unlike = UnlikePhotos::default();
+    unlike.add(|| args.image.display().to_string(), detector.unlike(&seen));
+    for note in unlike.notes(&detector.config().preprocessing) {
+        eprintln!("note: {note}");
+    }
+    let image = seen.image;
     let visible = detector
         .config()
         .preprocessing

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_fastflow::{
     Error,
-    detector::{Detector, Prediction, Verdict},
-    imaging, report,
+    detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict},
+    imaging::{self, Reading, Seen},
+    report,
 };
 use image::RgbImage;
 use rayon::prelude::*;
@@ -38,6 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
     #[command(flatten)]
+    photos: common::PhotoArgs,
+    #[command(flatten)]
     compute: common::Compute,
 }
 
@@ -52,12 +55,24 @@ struct Line<'a> {
     verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     overlay: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlike: Option<Unlike>,
 }
+
+/// What was found in a photo, where its overlay was written, and in what it is unlike the training photos.
+type Inspected = (Prediction, Option<PathBuf>, Option<Unlike>);
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
+    let folders = args.images.iter().filter(|path| path.is_dir());
+    common::tell_unread(folders.map(PathBuf::as_path));
     let images = collect(&args.images)?;
     let mut detector = args.detector.load(&device)?;
+    args.photos.turn(&mut detector)?;
+    let reading = detector
+        .config()
+        .preprocessing
+        .reading(args.photos.reading());
     if let Some(threshold) = args.threshold {
         detector.set_threshold(threshold).context("--threshold")?;
     }
@@ -67,14 +82,16 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let overlays = report::overlay_names(&images);
     let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
     let (mut defective, mut failed) = (0, 0);
+    let mut all_unlike = UnlikePhotos::default();
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
     for chunk in jobs.chunks(detector.batch_size()) {
-        let results = inspect(&detector, chunk, args.out.as_deref());
+        let results = inspect(&detector, chunk, &reading, args.out.as_deref());
         for ((image, _), result) in chunk.iter().zip(results) {
             match result {
-                Ok((prediction, overlay)) => {
+                Ok((prediction, overlay, unlike)) => {
+                    all_unlike.add(|| image.display().to_string(), unlike);
                     defective += usize::from(prediction.verdict == Some(Verdict::Defective));
-                    bar.suspend(|| show(&args, image, &prediction, overlay))?;
+                    bar.suspend(|| show(&args, image, &prediction, overlay, unlike))?;
                 }
                 Err(error) if images.len() == 1 => return Err(error.into()),
                 Err(error) => {
@@ -86,6 +103,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     }
     bar.finish_and_clear();
+    for note in all_unlike.notes(&detector.config().preprocessing) {
+        eprintln!("note: {note}");
+    }
     summary(&args, images.len(), defective, failed)?;
     if failed > 0 {
         bail!("{failed} of {} images could not be inspected", images.len());
@@ -115,23 +135,26 @@ fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// What is found in each photo, and where its overlay was written.
+/// What is found in each photo.
 fn inspect(
     detector: &Detector,
     jobs: &[(&PathBuf, &PathBuf)],
+    reading: &Reading,
     out: Option<&Path>,
-) -> Vec<candle_fastflow::Result<(Prediction, Option<PathBuf>)>> {
-    let found = detector.predict_each(jobs.len(), |index| imaging::decode(jobs[index].0));
+) -> Vec<candle_fastflow::Result<Inspected>> {
+    let found = detector.predict_each(jobs.len(), |index| {
+        imaging::decode_as(jobs[index].0, reading)
+    });
     let written = |((_, overlay), found): (&(&PathBuf, &PathBuf), candle_fastflow::Result<_>)| {
-        let (image, prediction) = found?;
+        let (seen, prediction): (Seen, _) = found?;
         let written = match out {
             Some(out) => {
                 let path = out.join(overlay);
-                Some(write_overlay(detector, &image, &prediction, path)?)
+                Some(write_overlay(detector, &seen.image, &prediction, path)?)
             }
             None => None,
         };
-        Ok((prediction, written))
+        Ok((prediction, written, detector.unlike(&seen)))
     };
     jobs.par_iter().zip(found).map(written).collect()
 }
@@ -156,6 +179,7 @@ fn show(
     image: &Path,
     prediction: &Prediction,
     overlay: Option<PathBuf>,
+    unlike: Option<Unlike>,
 ) -> anyhow::Result<()> {
     let Prediction {
         score,
@@ -170,6 +194,7 @@ fn show(
             scaled,
             verdict,
             overlay,
+            unlike,
         };
         return common::print_line(serde_json::to_string(&line)?);
     }

@@ -16,8 +16,8 @@ use candle_fastflow::{
     evaluation,
     imaging::Augmentation,
     training::{
-        AdamConfig, OptimiserDefaults, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn,
-        TrainConfig, Trained, Trainer,
+        AdamConfig, InputSize, OptimiserDefaults, Origin, Progress, RUN_FOLDER, Settings, Stop,
+        StopOn, TrainConfig, Trained, Trainer,
     },
 };
 
@@ -69,10 +69,11 @@ pub struct Args {
     /// epochs, scores by the highest pixels: did best on screw)
     #[arg(long, value_enum, hide_possible_values = true)]
     preset: Option<Preset>,
-    /// Input size in pixels; the backbone's by default
+    /// Input size in pixels: one number, or height x width as in 256x768; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
-    size: Option<usize>,
-    /// Width over height of the input; by default 1, and the photos' where no method is named
+    size: Option<InputSize>,
+    /// Width over height of the input; by default the photos' where no method is named or they are far from square
+    /// (beyond 3:2, and neither --size nor --preset paper nor DifferNet is asked for), else 1
     #[arg(long, value_name = "X", conflicts_with = "from")]
     aspect: Option<f64>,
     /// Where features leave the backbone (stages of a ResNet from 1, blocks of a transformer from 0), for example 2,3;
@@ -116,6 +117,8 @@ pub struct Args {
     /// The detector's name; the data folder's by default
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    photos: common::PhotoArgs,
     #[command(flatten)]
     dataset: DatasetArgs,
     #[command(flatten)]
@@ -266,7 +269,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut settings = settings(&args);
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
-    let mut dataset = datasets::open(&args.data)?;
+    let mut dataset = datasets::open(&args.data)?.read_as(args.photos.reading());
+    common::tell_unread([dataset.root.as_path()]);
     if let Some(name) = &args.name {
         dataset.name = name.clone();
     }
@@ -288,9 +292,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if measures(&args, &dataset) {
         evaluation::ready(&dataset)?;
     }
-    match &args.from {
-        None => settings.follow(&dataset)?,
-        Some(_) => {}
+    if args.from.is_none() {
+        settings.follow(&dataset)?;
     }
     let (origin, mut config) = origin(&args, &settings, &device)?;
     run_settings.apply(&mut config);
@@ -342,6 +345,7 @@ fn settings(args: &Args) -> Settings {
         preset: args.preset,
         size: args.size,
         aspect: args.aspect,
+        page: args.photos.page(),
         taps: args.taps.clone(),
         epochs: args.epochs,
         batch: optimiser.batch,
@@ -445,6 +449,9 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
                 bar.set_position(done as u64);
             })?;
         bar.finish_and_clear();
+        for note in evaluation.notes(&detector) {
+            eprintln!("note: {note}");
+        }
         detector.set_metrics(evaluation.metrics.to_map());
         detector.save(&args.out)?;
     }

@@ -1,7 +1,6 @@
 //! Looks at every file of a data set before anything long starts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Dataset, Sample, cifar10, folder, open};
-use crate::imaging::list_images;
+use crate::imaging::{Reading, list_images};
 use crate::{Error, Result};
 
 /// What a data set holds and what is wrong with it.
@@ -65,6 +64,8 @@ pub enum ProblemKind {
     MaskMissing,
     /// A mask without a defective pixel.
     MaskEmpty,
+    /// A mask that marks most of the photo: perhaps inverted.
+    MaskInverted,
     /// A mask that belongs to no defective image.
     MaskOrphan,
     /// A test image whose pixels are those of a training image.
@@ -100,7 +101,19 @@ struct Seen {
 /// # Errors
 /// As [`open`]; problems of single files are in the report.
 pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
-    let data = open(dir)?;
+    check_as(dir, Reading::default(), progress)
+}
+
+/// [`check`] of photos that are read another way.
+///
+/// # Errors
+/// As there.
+pub fn check_as(
+    dir: &Path,
+    reading: Reading,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<CheckReport> {
+    let data = open(dir)?.read_as(reading);
     let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
     let done = AtomicUsize::new(0);
     let seen: Vec<Seen> = samples
@@ -133,17 +146,12 @@ fn look(sample: &Sample) -> Seen {
         pixels,
         problem: Some(describe(sample, &error)),
     };
-    let image = match sample.read() {
-        Ok(image) => image,
+    let (photo_size, pixels) = match sample.fingerprint() {
+        Ok(found) => found,
         Err(error) => return broken(None, 0, error),
     };
-    let mut hasher = DefaultHasher::new();
-    (image.dimensions(), image.as_raw()).hash(&mut hasher);
-    let (size, pixels) = (Some(image.dimensions()), hasher.finish());
-    match (
-        sample.read_mask(image.width(), image.height()),
-        &sample.mask,
-    ) {
+    let size = Some(photo_size);
+    match (sample.read_mask(photo_size.0, photo_size.1), &sample.mask) {
         (Err(error), _) => broken(size, pixels, error),
         (Ok(Some(mask)), Some(path)) if mask.area() == 0 => Seen {
             size,
@@ -154,6 +162,17 @@ fn look(sample: &Sample) -> Seen {
                 "the mask marks no pixel",
             )),
         },
+        (Ok(Some(mask)), Some(path)) if 2 * mask.area() > mask.pixels().len() => {
+            let share = 100 * mask.area() / mask.pixels().len();
+            let what = format!(
+                "the mask marks {share} % of the photo; where the background is meant, invert it"
+            );
+            Seen {
+                size,
+                pixels,
+                problem: Some(problem(path, ProblemKind::MaskInverted, &what)),
+            }
+        }
         _ => Seen {
             size,
             pixels,

@@ -21,6 +21,7 @@ mod known;
 mod layout;
 mod limit;
 mod manifest;
+mod measured;
 mod mvtec;
 mod perturbed;
 mod quick_check;
@@ -31,11 +32,12 @@ mod visa;
 
 use std::path::{Path, PathBuf};
 
-pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check};
+pub use check::{CheckReport, Problem, ProblemKind, SizeCount, check, check_as};
 pub use edit::Edit;
 pub use known::{KnownDataset, known, recognise};
 pub use layout::folder_name;
 pub use limit::Limit;
+pub use measured::Measured;
 pub use perturbed::Perturbation;
 pub use sample::Sample;
 pub use synthetic_defects::synthetic_defects;

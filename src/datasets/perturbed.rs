@@ -89,7 +89,7 @@ impl Dataset {
             rng.set_stream(index as u64);
             let mask = match &sample.mask {
                 Some(path) if how == Perturbation::Unaligned => {
-                    Some(crate::imaging::decode_mask(path)?)
+                    Some(crate::imaging::decode_mask_as(path, &sample.reading)?)
                 }
                 _ => None,
             };

@@ -3,7 +3,10 @@
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
-use crate::{Advice, Error, Result, imaging};
+use crate::{
+    Advice, Error, Result,
+    imaging::{self, Reading},
+};
 
 /// Files that an error names before it only counts.
 const NAMED: usize = 20;
@@ -18,7 +21,7 @@ impl Dataset {
             let (width, height) = match sample.record {
                 // CIFAR-10's are square.
                 Some(_) => (1, 1),
-                None => imaging::dimensions(&sample.image)?,
+                None => sample.dimensions()?,
             };
             Ok(f64::from(width) / f64::from(height.max(1)))
         };
@@ -75,9 +78,17 @@ fn look(sample: &Sample) -> Result<()> {
     if sample.record.is_some() {
         return Ok(());
     }
-    let image = imaging::dimensions(&sample.image)?;
+    let size = |path, reading| {
+        let header = imaging::header(path, reading)?;
+        Ok::<_, Error>((header.width, header.height))
+    };
+    let image = size(&sample.image, &sample.reading)?;
+    let of_mask = Reading {
+        page: 1,
+        ..sample.reading
+    };
     match &sample.mask {
-        Some(mask) => sample.expect_size(mask, imaging::dimensions(mask)?, image),
+        Some(mask) => sample.expect_size(mask, size(mask, &of_mask)?, image),
         None => Ok(()),
     }
 }

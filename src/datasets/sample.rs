@@ -1,12 +1,13 @@
 //! One image of a data set and its ground truth.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
 use super::{Edit, cifar10, layout};
 use crate::Result;
-use crate::imaging::{self, Mask};
+use crate::imaging::{self, Mask, Reading, Seen};
 
 /// One image of a data set. [`Sample::read`] and [`Sample::read_mask`] lead to the pixels; the paths alone
 /// do not, where a file holds many images or an [`Edit`] follows.
@@ -16,12 +17,14 @@ pub struct Sample {
     pub image: PathBuf,
     /// The record inside the file, where it is a batch of CIFAR-10.
     pub record: Option<usize>,
-    /// Ground-truth mask (non-zero is defective); none for normal images or where masks are not known.
+    /// Ground-truth mask ([`imaging::decode_mask`]); none for normal images or where masks are not known.
     pub mask: Option<PathBuf>,
     /// The defect's class; none when the image is normal.
     pub defect: Option<String>,
     /// What is done to the image after reading it.
     pub edit: Option<Edit>,
+    /// How its file is read.
+    pub reading: Reading,
 }
 
 impl Sample {
@@ -33,6 +36,7 @@ impl Sample {
             mask: None,
             defect: None,
             edit: None,
+            reading: Reading::default(),
         }
     }
 
@@ -88,13 +92,59 @@ impl Sample {
         }
     }
 
+    /// [`Self::read`] with what is odd about the file's grey levels.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seen(&self) -> Result<Seen> {
+        let seen = match self.record {
+            Some(_) => Seen {
+                image: self.original()?,
+                doubt: None,
+            },
+            None => imaging::decode_as(&self.image, &self.reading)?,
+        };
+        match &self.edit {
+            Some(edit) => Ok(Seen {
+                image: edit.apply(&seen.image)?,
+                ..seen
+            }),
+            None => Ok(seen),
+        }
+    }
+
+    /// Columns and rows of the image as it is in its file, and a hash of all its bits.
+    ///
+    /// # Errors
+    /// As [`imaging::photo`].
+    pub(super) fn fingerprint(&self) -> Result<((u32, u32), u64)> {
+        let mut hasher = DefaultHasher::new();
+        let size = match self.record {
+            Some(record) => {
+                let image = cifar10::read(&self.image, record)?;
+                image.as_raw().hash(&mut hasher);
+                image.dimensions()
+            }
+            None => {
+                let photo = imaging::photo(&self.image, &self.reading)?;
+                photo.hash_into(&mut hasher);
+                photo.dimensions()
+            }
+        };
+        size.hash(&mut hasher);
+        Ok((size, hasher.finish()))
+    }
+
     /// Columns and rows of [`Self::read`]'s image; of a plain file its header tells.
     ///
     /// # Errors
     /// As [`imaging::decode`].
     pub fn dimensions(&self) -> Result<(u32, u32)> {
         match (&self.record, &self.edit) {
-            (None, None) => imaging::dimensions(&self.image),
+            (None, None) => {
+                let header = imaging::header(&self.image, &self.reading)?;
+                Ok((header.width, header.height))
+            }
             _ => Ok(self.read()?.dimensions()),
         }
     }
@@ -102,7 +152,7 @@ impl Sample {
     fn original(&self) -> Result<RgbImage> {
         match self.record {
             Some(record) => cifar10::read(&self.image, record),
-            None => imaging::decode(&self.image),
+            None => imaging::decode_plainly(&self.image, &self.reading),
         }
     }
 
@@ -119,7 +169,7 @@ impl Sample {
             let empty = || Mask::empty(width as usize, height as usize);
             return Ok((!self.is_defective()).then(empty));
         };
-        let mask = imaging::decode_mask(path)?;
+        let mask = imaging::decode_mask_as(path, &self.reading)?;
         let found = (mask.width() as u32, mask.height() as u32);
         self.expect_size(path, found, (width, height))?;
         Ok(Some(match &self.edit {

@@ -1,5 +1,7 @@
 //! Many photos at once, in the way that suits the device: on the CPU every core takes its own, a GPU gets them stacked.
 
+use std::borrow::Borrow;
+
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -31,11 +33,11 @@ impl Detector {
     }
 
     /// [`Self::predict_batch`] of `count` photos that `read` brings, each with what was found in it.
-    pub fn predict_each(
+    pub fn predict_each<P: Borrow<RgbImage> + Send + Sync>(
         &self,
         count: usize,
-        read: impl Fn(usize) -> Result<RgbImage> + Sync,
-    ) -> Vec<Result<(RgbImage, Prediction)>> {
+        read: impl Fn(usize) -> Result<P> + Sync,
+    ) -> Vec<Result<(P, Prediction)>> {
         self.each(
             count,
             read,
@@ -45,11 +47,11 @@ impl Detector {
     }
 
     /// [`Self::native_maps`] of `count` photos that `read` brings, each with its maps.
-    pub fn native_maps_each(
+    pub fn native_maps_each<P: Borrow<RgbImage> + Send + Sync>(
         &self,
         count: usize,
-        read: impl Fn(usize) -> Result<RgbImage> + Sync,
-    ) -> Vec<Result<(RgbImage, NativeMaps)>> {
+        read: impl Fn(usize) -> Result<P> + Sync,
+    ) -> Vec<Result<(P, NativeMaps)>> {
         let many = |images: &[&RgbImage]| {
             let features = self.stacked_features(images)?;
             let maps = self.maps_of_features(&features)?;
@@ -69,16 +71,16 @@ impl Detector {
         self.estimator.native_maps(features, scoring)?.to_cpu()
     }
 
-    fn each<T: Send>(
+    fn each<P: Borrow<RgbImage> + Send + Sync, T: Send>(
         &self,
         count: usize,
-        read: impl Fn(usize) -> Result<RgbImage> + Sync,
+        read: impl Fn(usize) -> Result<P> + Sync,
         one: impl Fn(&RgbImage) -> Result<T> + Sync,
         many: impl Fn(&[&RgbImage]) -> Result<Vec<T>>,
-    ) -> Vec<Result<(RgbImage, T)>> {
+    ) -> Vec<Result<(P, T)>> {
         let alone = |index| {
             let image = read(index)?;
-            let found = one(&image)?;
+            let found = one(image.borrow())?;
             Ok((image, found))
         };
         if self.device.is_cpu() {
@@ -88,8 +90,8 @@ impl Detector {
                 _ => (0..count).into_par_iter().map(alone).collect(),
             };
         }
-        let images: Vec<Result<RgbImage>> = (0..count).into_par_iter().map(&read).collect();
-        let sound: Vec<&RgbImage> = images.iter().flatten().collect();
+        let images: Vec<Result<P>> = (0..count).into_par_iter().map(&read).collect();
+        let sound: Vec<&RgbImage> = images.iter().flatten().map(Borrow::borrow).collect();
         // Where a batch fails, each photo shows whether it is to blame.
         let mut found = match many(&sound) {
             Ok(found) => found.into_iter().map(Ok).collect::<Vec<_>>(),

@@ -6,6 +6,7 @@ mod config;
 mod explanation;
 mod record;
 mod schema;
+mod unlike;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -23,6 +24,7 @@ pub use explanation::{Noise, ScaleExplanation};
 pub use record::{
     AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,
 };
+pub use unlike::{Unlike, UnlikePhotos};
 
 use crate::{
     Error, Result,
@@ -132,6 +134,18 @@ impl Detector {
             return Err(Error::Invalid("the threshold is not a number".into()));
         }
         self.threshold = Some(threshold);
+        Ok(())
+    }
+
+    /// Looks at another page of files with several from now on.
+    ///
+    /// # Errors
+    /// When it is 0: pages are counted from 1.
+    pub fn set_page(&mut self, page: usize) -> Result<()> {
+        if page == 0 {
+            return Err(Error::Invalid("pages are counted from 1".into()));
+        }
+        self.config.preprocessing.page = (page > 1).then_some(page);
         Ok(())
     }
 

@@ -33,6 +33,7 @@ impl TestFeatures {
         folder: &Path,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        let dataset = &dataset.clone().seen_by(&detector.config().preprocessing);
         let settings = Extraction {
             backbone: detector.backbone(),
             preprocessing: &detector.config().preprocessing,

@@ -18,7 +18,7 @@ use pixels::PixelRankings;
 use crate::{
     Error, Result,
     datasets::{Dataset, Sample},
-    detector::{Detector, Verdict},
+    detector::{Detector, Unlike, UnlikePhotos, Verdict},
     estimators::NativeMaps,
     metrics::{Interval, Ranking},
 };
@@ -43,6 +43,9 @@ pub struct ImageResult {
     /// Score against threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// In what its file is unlike the training photos', where it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlike: Option<Unlike>,
 }
 
 /// The images of one class.
@@ -83,6 +86,17 @@ pub struct Evaluation {
     pub maps: Vec<NativeMaps>,
 }
 
+impl Evaluation {
+    /// What is to be told of test photos that are unlike the training photos, a line for each kind.
+    pub fn notes(&self, detector: &Detector) -> Vec<String> {
+        let mut unlike = UnlikePhotos::default();
+        for image in &self.images {
+            unlike.add(|| image.image.clone(), image.unlike);
+        }
+        unlike.notes(&detector.config().preprocessing)
+    }
+}
+
 /// One image's share of the work.
 struct Inspected {
     result: ImageResult,
@@ -103,15 +117,22 @@ pub fn evaluate(
     options: Options,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
+    let dataset = &dataset.clone().seen_by(&detector.config().preprocessing);
     ready(dataset)?;
     let mut inspected = Vec::with_capacity(dataset.test.len());
     for chunk in dataset.test.chunks(detector.batch_size()) {
-        let results = detector.native_maps_each(chunk.len(), |index| chunk[index].read());
+        let results = detector.native_maps_each(chunk.len(), |index| chunk[index].seen());
         let results = chunk.par_iter().zip(results).map(|(sample, found)| {
-            let found = found.map(|(image, maps)| (maps, image.dimensions()));
-            scored(detector, sample, &dataset.root, found)
+            let unlike = found
+                .as_ref()
+                .ok()
+                .and_then(|(seen, _)| detector.unlike(seen));
+            let found = found.map(|(seen, maps)| (maps, seen.image.dimensions()));
+            let mut scored = scored(detector, sample, &dataset.root, found)?;
+            scored.result.unlike = unlike;
+            Ok(scored)
         });
-        for result in results.collect::<Vec<_>>() {
+        for result in results.collect::<Vec<Result<_>>>() {
             inspected.push(result?);
         }
         progress(inspected.len(), dataset.test.len());
@@ -130,6 +151,7 @@ pub fn evaluate_features(
     options: Options,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
+    let dataset = &dataset.clone().seen_by(&detector.config().preprocessing);
     ready(dataset)?;
     let mut inspected = Vec::with_capacity(dataset.test.len());
     let records: Vec<usize> = (0..dataset.test.len()).collect();
@@ -208,6 +230,7 @@ fn scored(
         defect: sample.defect.clone(),
         score,
         verdict: detector.verdict(score),
+        unlike: None,
     };
     Ok(Inspected { result, maps, size })
 }

@@ -4,16 +4,25 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::unread::{Kind, kind};
 use crate::{Error, Result};
 
-const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
+const EXTENSIONS: [&str; 16] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "tif", "tiff", "webp", "gif", "pgm", "ppm",
+    "pbm", "pnm", "pam",
+];
 
-/// Whether a file's name ends like an image's that [`super::decode()`] reads. Hidden files are none
-/// (some systems leave `._photo.png` beside `photo.png`).
+/// Whether a file is an image that [`super::decode()`] reads, by the end of its name, or by its first bytes where the
+/// name has no end. Hidden files are none (some systems leave `._photo.png` beside `photo.png`).
 pub fn is_image_file(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or(".");
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    !name.starts_with('.') && EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+    if name.starts_with('.') {
+        return false;
+    }
+    match path.extension().and_then(|e| e.to_str()) {
+        Some(extension) => EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)),
+        None => matches!(kind(path), Some(Kind::Read)),
+    }
 }
 
 /// All image files below a folder, sorted by path. Hidden folders are skipped, links are followed.

@@ -7,7 +7,7 @@ use image::{RgbImage, imageops};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{View, resize};
+use super::{PixelRange, Reading, View, resize};
 use crate::{Error, Result};
 
 /// Sides of an input, in pixels, that a configuration may ask for.
@@ -46,6 +46,16 @@ pub struct Preprocessing {
     /// Quarter turns in which each of these is given, the upright one included: 1 or 4.
     #[serde(skip_serializing_if = "is_one", default = "one")]
     pub turns: usize,
+    /// Grey levels that photos of more than 8 bits are scaled by: those of the training photos. None where these had
+    /// 8 bits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub range: Option<PixelRange>,
+    /// Which page of a file with several is looked at, from 1; none for the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<usize>,
+    /// Smallest and largest width over height of the training photos; none where nobody measured it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aspects: Option<[f64; 2]>,
 }
 
 fn one() -> usize {
@@ -55,6 +65,9 @@ fn one() -> usize {
 fn is_one(turns: &usize) -> bool {
     *turns == 1
 }
+
+/// How many times wider or higher a photo has to be to be of another shape: room for a crop by some pixels.
+const OTHER_SHAPE: f64 = 1.1;
 
 /// The most further inputs.
 const MAX_PYRAMID: usize = 8;
@@ -71,7 +84,27 @@ impl Preprocessing {
             std: [0.229, 0.224, 0.225],
             pyramid: Vec::new(),
             turns: 1,
+            range: None,
+            page: None,
+            aspects: None,
         }
+    }
+
+    /// How photos are read: the page and the range of this input, the limit of `reading`.
+    pub fn reading(&self, reading: Reading) -> Reading {
+        Reading {
+            page: self.page.unwrap_or(1),
+            range: self.range,
+            ..reading
+        }
+    }
+
+    /// Whether a photo of this size is of another shape than those that were trained on.
+    pub fn is_other_shape(&self, width: u32, height: u32) -> bool {
+        let aspect = f64::from(width) / f64::from(height.max(1));
+        self.aspects.is_some_and(|[least, most]| {
+            !(least / OTHER_SHAPE..=most * OTHER_SHAPE).contains(&aspect)
+        })
     }
 
     /// Checks a configuration before anything is allocated from it. `path` is the file or option
@@ -122,7 +155,15 @@ impl Preprocessing {
                 format!("{:?}", self.std),
             );
         }
-        Ok(())
+        if self.page == Some(0) {
+            return fault("page", "1 or more", "0".into());
+        }
+        if let Some(aspects) = self.aspects
+            && !(0.0 < aspects[0] && aspects[0] <= aspects[1] && aspects[1].is_finite())
+        {
+            return fault("aspects", "two numbers above 0", format!("{aspects:?}"));
+        }
+        self.range.map_or(Ok(()), |range| range.validate(path))
     }
 
     /// Every input on its own, size by size and turn by turn, the first one first.

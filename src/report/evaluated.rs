@@ -31,6 +31,7 @@ impl ReportInput {
         perturbed: &[(&str, Metrics)],
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self> {
+        let dataset = &dataset.clone().seen_by(&detector.config().preprocessing);
         let calibration = detector.config().calibration.as_ref();
         let scale = match picture::calibrated(calibration)? {
             Some(scale) => scale,

@@ -28,6 +28,6 @@ pub use config::{Stop, TrainConfig};
 pub use device::{DeviceAdam, DeviceFeatures, Progressed, device_step};
 pub use gradients::{Gradients, batch_gradients, mean_nll};
 pub use progress::{EpochRecord, Progress, Silent};
-pub use recipe::{OptimiserDefaults, Settings, StopOn};
+pub use recipe::{InputSize, OptimiserDefaults, Settings, Shape, StopOn};
 pub use run::{CHECKPOINT_FILE, EVENTS_FILE, RUN_FOLDER};
 pub use trainer::{Origin, Trained, Trainer};

@@ -104,7 +104,8 @@ impl Trainer {
         resume: bool,
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
-        let parts = self.settle(origin)?;
+        let mut parts = self.settle(origin)?;
+        let dataset = &look_at_files(dataset, &mut parts, progress)?;
         if resume {
             expect_resumable(&parts.estimator)?;
         }
@@ -386,6 +387,44 @@ impl Trainer {
         detector.record_fixture_score()?;
         Ok(detector)
     }
+}
+
+/// The data set as the detector will read it. How the training photos' files are is measured, kept and told; an adapted
+/// detector goes on reading as it did.
+fn look_at_files(
+    dataset: &Dataset,
+    parts: &mut Parts,
+    progress: &mut dyn Progress,
+) -> Result<Dataset> {
+    let dataset = dataset.clone();
+    if parts.parent.is_none() {
+        let page = parts.preprocessing.page.unwrap_or(1);
+        let dataset = dataset.clone().seen_by(&parts.preprocessing);
+        let measured = dataset.measured()?;
+        for note in measured.notes(page) {
+            progress.note(&note);
+        }
+        let input = &mut parts.preprocessing;
+        input.range = measured.range;
+        input.aspects = Some(measured.aspects);
+        if let Some(note) = shape_note(input) {
+            progress.note(&note);
+        }
+    }
+    Ok(dataset.seen_by(&parts.preprocessing))
+}
+
+/// What is to be said where the input is no square, or lies the other way than the photos do.
+fn shape_note(input: &Preprocessing) -> Option<String> {
+    let (height, width) = (input.height, input.width);
+    let [least, most] = input.aspects?;
+    let crosswise = least > 1.0 && width < height || most < 1.0 && width > height;
+    let say = match (crosswise, width == height) {
+        (true, _) => "which lies across the photos' shape: sides are height x width",
+        (false, true) => return None,
+        (false, false) => "height x width",
+    };
+    Some(format!("input of {height}x{width} pixels, {say}"))
 }
 
 fn expect_resumable(estimator: &EstimatorConfig) -> Result<()> {

@@ -183,7 +183,7 @@ fn train(photos: &Path, out: &Path) {
     let settings = Settings {
         epochs: Some(1),
         batch: Some(4),
-        size: Some(64),
+        size: Some("64".parse().unwrap()),
         ..Settings::default()
     };
     let config = settings.resolve("wavelet", 0).unwrap();

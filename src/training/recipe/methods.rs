@@ -90,6 +90,11 @@ impl Settings {
         }
     }
 
+    /// Whether these settings speak of a method.
+    pub(super) fn methods_of(&self, method: Method) -> bool {
+        self.methods().contains(&method)
+    }
+
     /// PatchCore over a pyramid of inputs; every choice is measured in docs/accuracy.md.
     fn default_recipe(&self, family: Family) -> PatchCoreConfig {
         let plain = self.patchcore(family);

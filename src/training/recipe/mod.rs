@@ -24,8 +24,11 @@ use crate::{
 
 mod methods;
 mod resolve;
+mod size;
 #[cfg(test)]
 mod tests;
+
+pub use size::{InputSize, Shape};
 
 /// Settings that only change how a detector scores and is measured, not the detector.
 const SCORING: [&str; 7] = [
@@ -39,7 +42,14 @@ const SCORING: [&str; 7] = [
 ];
 
 /// Settings that mean the same to every method: how photos are seen and detectors judged.
-const OF_ANY_METHOD: [&str; 5] = ["size", "aspect", "final", "false_alarm_rate", "pixel_size"];
+const OF_ANY_METHOD: [&str; 6] = [
+    "size",
+    "aspect",
+    "page",
+    "final",
+    "false_alarm_rate",
+    "pixel_size",
+];
 
 /// Fits that each leave a part of the photos out, where the threshold comes from all of them.
 const FOLDS: usize = 5;
@@ -59,10 +69,13 @@ pub struct Settings {
     pub fast: bool,
     /// Of FastFlow.
     pub preset: Option<Preset>,
-    /// Of the (first and largest) input; of one that is not square the side of a square of the same area.
-    pub size: Option<usize>,
+    /// Of the (first and largest) input: both sides, or one number: the side of a square, or of a square of the same
+    /// area where [`Self::aspect`] makes it another shape.
+    pub size: Option<InputSize>,
     /// Width over height of the input.
     pub aspect: Option<f64>,
+    /// Which page of files with several, from 1.
+    pub page: Option<usize>,
     pub taps: Option<Taps>,
     // The optimiser, of a method that has one.
     pub epochs: Option<usize>,
@@ -130,6 +143,7 @@ impl Default for Settings {
             preset: None,
             size: None,
             aspect: None,
+            page: None,
             taps: None,
             epochs: None,
             batch: None,

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Width over height, or height over width, beyond which a square input squeezes too much: 16:9 is, 4:3 and 3:2 are not.
+const FAR_FROM_SQUARE: f64 = 1.5;
+
 impl Settings {
     /// Step size for adapting a trained flow: a fresh Adam's first steps are of full size whatever the
     /// gradient is, and at the paper's 1e-3 they undo what the parent had learnt (docs/accuracy.md).
@@ -28,18 +31,37 @@ impl Settings {
         self.method.or(of_a_flow.then_some(Method::FastFlow))
     }
 
-    /// Takes from the photos what is not given: the default recipe's input has their shape, and its threshold comes from
-    /// all of them, as that of any method fitted in closed form where they are at most 100.
+    /// When the input takes the photos' shape, so that [`Self::aspect`] is to be measured where it is not given
+    /// ([`Self::follow`]). The default recipe always does; other methods where photos are far from square, unless their
+    /// sizes are a paper's or a side was asked for.
+    pub fn shape(&self) -> Shape {
+        let both_sides = matches!(self.size, Some(InputSize::Sides(..)));
+        let of_paper = self.preset == Some(Preset::Paper) || self.methods_of(Method::DifferNet);
+        match self.chosen_method() {
+            _ if self.aspect.is_some() || both_sides => Shape::AsSaid,
+            None => Shape::OfPhotos,
+            Some(_) if self.size.is_some() || of_paper => Shape::AsSaid,
+            Some(_) => Shape::OfPhotosFarFromSquare,
+        }
+    }
+
+    /// Takes from the photos what is not given: their shape, width over height, where [`Self::shape`] says so, and that the
+    /// threshold comes from all of them: the default recipe's always, that of any method fitted in closed form where they
+    /// are at most 100.
     ///
     /// # Errors
     /// When photos cannot be read.
     pub fn follow(&mut self, dataset: &Dataset) -> Result<()> {
-        let method = self.chosen_method();
-        if self.aspect.is_none() && method.is_none() {
-            self.aspect = Some(dataset.aspect()?);
+        if self.shape() != Shape::AsSaid {
+            let photos = dataset.aspect()?;
+            let far = !(1.0 / FAR_FROM_SQUARE..=FAR_FROM_SQUARE).contains(&photos);
+            if far || self.shape() == Shape::OfPhotos {
+                self.aspect = Some(photos);
+            }
         }
         let few = dataset.train.len() <= FEW_TO_HOLD_OUT;
-        if self.folds.is_none() && method.is_none_or(|m| few && m.is_closed()) {
+        let cross_fits = |method: Method| few && method.is_closed();
+        if self.folds.is_none() && self.chosen_method().is_none_or(cross_fits) {
             self.folds = Some(FOLDS);
         }
         Ok(())
@@ -179,6 +201,14 @@ impl Settings {
                 )));
             }
         }
+        if self.page == Some(0) {
+            return Err(Error::Invalid("page is counted from 1".into()));
+        }
+        if let (Some(_), Some(size @ InputSize::Sides(..))) = (self.aspect, self.size) {
+            return Err(Error::Invalid(format!(
+                "size {size} says the shape already; leave out aspect, or give size as one number"
+            )));
+        }
         if let Some(aspect) = self.aspect
             && !(0.1..=10.0).contains(&aspect)
         {
@@ -205,7 +235,10 @@ impl Settings {
     /// at three sizes: small defects show in a large input, and what is usual of a texture in a small one
     /// (docs/accuracy.md).
     pub(super) fn input(&self, backbone: &BackboneInfo) -> Preprocessing {
-        let default = backbone.preprocessing.clone();
+        let default = Preprocessing {
+            page: self.page.filter(|page| *page != 1),
+            ..backbone.preprocessing.clone()
+        };
         if self.chosen_method() == Some(Method::DifferNet) {
             return self.differnet_input(backbone);
         }
@@ -216,19 +249,19 @@ impl Settings {
         } else {
             default.height
         };
-        let side = self.size.unwrap_or(usual);
+        let size = self.size.unwrap_or(InputSize::Side(usual));
         let aspect = self.aspect.unwrap_or(1.0);
-        if !recipe && aspect == 1.0 {
+        if let (false, 1.0, (height, width)) = (recipe, aspect, size.sides()) {
             return Preprocessing {
-                height: side,
-                width: side,
+                height,
+                width,
                 ..default
             };
         }
         let unit = unit(backbone);
-        let shaped = |side: f64| shape(side, aspect, unit);
-        let (height, width) = shaped(side as f64);
-        let further = [2.0 / 3.0, 0.5].map(|share| shaped(side as f64 * share));
+        let shaped = |share: f64| size.shaped(share, aspect, unit);
+        let (height, width) = shaped(1.0);
+        let further = [2.0 / 3.0, 0.5].map(shaped);
         Preprocessing {
             height,
             width,
@@ -250,15 +283,16 @@ impl Settings {
             [] => backbone.preprocessing.height,
             _ => 448,
         };
-        let side = self.size.unwrap_or(usual) as f64;
+        let size = self.size.unwrap_or(InputSize::Side(usual));
         let aspect = self.aspect.unwrap_or(1.0);
-        let shaped = |share: &f64| shape(side * share, aspect, unit(backbone));
+        let shaped = |share: &f64| size.shaped(*share, aspect, unit(backbone));
         let (height, width) = shaped(&1.0);
         Preprocessing {
             height,
             width,
             pyramid: further.iter().map(shaped).collect(),
             turns: 4,
+            page: self.page.filter(|page| *page != 1),
             ..backbone.preprocessing.clone()
         }
     }
@@ -278,10 +312,4 @@ fn unit(backbone: &BackboneInfo) -> usize {
         Family::Vit if backbone.arch.contains("patch14") => 14,
         _ => 16,
     }
-}
-
-/// Height and width of an input with this aspect, of about the area of a square of this side.
-fn shape(side: f64, aspect: f64, unit: usize) -> (usize, usize) {
-    let whole = |length: f64| ((length / unit as f64).round() as usize).max(2) * unit;
-    (whole(side / aspect.sqrt()), whole(side * aspect.sqrt()))
 }

@@ -21,7 +21,7 @@ fn the_whitened_preset_is_whole_and_scores_by_the_size_of_the_input() {
     assert_eq!((config.epochs, config.batch), (16, 4));
     let flow = config.estimator.as_flow().unwrap();
     assert_eq!(flow.norm, FeatureNorm::Whiten);
-    let large = whitened(Some(384)).scoring;
+    let large = whitened(Some(InputSize::Side(384))).scoring;
     assert_eq!(large.image_score, ImageScore::TopK(225));
     let tokens = Settings {
         preset: Some(Preset::Whitened),
@@ -97,7 +97,7 @@ fn the_default_recipe_takes_the_photos_shape_at_three_sizes() {
     assert_eq!((patchcore.inputs, patchcore.memory), (3, 5000));
     assert_eq!(config.scoring.image_score, ImageScore::TopK(1459));
     let smaller = Settings {
-        size: Some(256),
+        size: Some(InputSize::Side(256)),
         ..Settings::default()
     };
     let input = resolved(smaller).preprocessing;
