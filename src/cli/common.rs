@@ -117,6 +117,11 @@ pub struct DetectorArgs {
 }
 
 impl DetectorArgs {
+    /// As the user called it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Loads it.
     pub fn load(&self, device: &Device) -> anyhow::Result<Detector> {
         load_detector(&self.name, self.backbone_weights.clone(), device)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_fastflow::{
     Error,
-    detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict},
+    detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict, looks_drifted},
     imaging::{self, Reading, Seen},
     report,
 };
@@ -82,14 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let overlays = report::overlay_names(&images);
     let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
     let (mut defective, mut failed) = (0, 0);
-    let mut all_unlike = UnlikePhotos::default();
+    let (mut all_unlike, mut scores) = (UnlikePhotos::default(), Vec::new());
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
     for chunk in jobs.chunks(detector.batch_size()) {
         let results = inspect(&detector, chunk, &reading, args.out.as_deref());
         for ((image, _), result) in chunk.iter().zip(results) {
             match result {
                 Ok((prediction, overlay, unlike)) => {
-                    all_unlike.add(|| image.display().to_string(), unlike);
+                    scores.push(prediction.score);
+                    all_unlike.add(|| image.display().to_string(), unlike.as_ref());
                     defective += usize::from(prediction.verdict == Some(Verdict::Defective));
                     bar.suspend(|| show(&args, image, &prediction, overlay, unlike))?;
                 }
@@ -103,9 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    for note in all_unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    tell(&args, &detector, &all_unlike, &scores);
     summary(&args, images.len(), defective, failed)?;
     if failed > 0 {
         bail!("{failed} of {} images could not be inspected", images.len());
@@ -116,6 +115,27 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// What is to be said of all photos together.
+fn tell(args: &Args, detector: &Detector, unlike: &UnlikePhotos, scores: &[f32]) {
+    for note in unlike.notes(&detector.config().preprocessing) {
+        eprintln!("note: {note}");
+    }
+    let calibrated = detector.config().calibration.as_ref().map(|c| c.threshold);
+    let Some(threshold) = args.threshold.or(calibrated) else {
+        return;
+    };
+    if looks_drifted(scores, threshold) {
+        let above = scores.iter().filter(|score| **score > threshold).count();
+        eprintln!(
+            "note: {above} of {} photos score above the threshold, though all scores form one group: it may be the photos \
+             that have changed (light, camera, day); `fastflow calibrate {} --normals DIR` sets the threshold from good \
+             photos of today",
+            scores.len(),
+            args.detector.name()
+        );
+    }
 }
 
 /// The named images and those in the named folders, in order.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod bench;
+mod calibrate;
 mod card;
 mod common;
 mod completions;
@@ -59,6 +60,8 @@ enum Verb {
     Explain(explain::Args),
     /// Inspect photos
     Infer(infer::Args),
+    /// Set a detector's thresholds anew from good photos, without training
+    Calibrate(calibrate::Args),
     /// Write a backbone's feature maps of one image
     Features(features::Args),
     /// Measure speed on this machine
@@ -103,6 +106,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::Eval(args) => eval::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Infer(args) => infer::run(args),
+        Verb::Calibrate(args) => calibrate::run(args),
         Verb::Features(args) => features::run(args),
         Verb::Bench(args) => bench::run(args),
         #[cfg(feature = "hub")]

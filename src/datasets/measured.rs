@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Dataset, Sample};
 use crate::{
     Result,
-    imaging::{self, Depth, PixelRange, Preprocessing, Reading},
+    imaging::{self, Depth, PixelRange, Preprocessing, Quality, Reading},
 };
 
 /// What was seen of the training photos' files.
@@ -59,6 +59,18 @@ impl Dataset {
             ]
             .map(rounded),
         })
+    }
+
+    /// What training photos are like as pictures: of at most a hundred of them, evenly spread.
+    ///
+    /// # Errors
+    /// The first photo that cannot be read.
+    pub fn qualities(&self) -> Result<Vec<Quality>> {
+        const LOOKED_AT: usize = 100;
+        let step = self.train.len().div_ceil(LOOKED_AT).max(1);
+        let some: Vec<&Sample> = self.train.iter().step_by(step).collect();
+        let quality = |sample: &&Sample| Ok(Quality::of(&sample.read()?));
+        some.par_iter().map(quality).collect()
     }
 
     /// The same data set, its photos' files read as `reading` says.
