@@ -107,6 +107,7 @@ fn config(steps: usize, kernels: Kernels, hidden: &[usize], norm: FeatureNorm) -
         clamp: 2.0,
         norm,
         coupling: Coupling::Affine,
+        neighbourhood: 1,
     }
 }
 

@@ -363,9 +363,8 @@ fn a_check_notes_inverted_masks_and_reads_photos_of_any_depth() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         image.save(path).unwrap();
     };
-    let deep = |seed: u16| {
-        ImageBuffer::from_fn(40, 40, |x, y| Luma([200 + seed + (x * y) as u16 % 100]))
-    };
+    let deep =
+        |seed: u16| ImageBuffer::from_fn(40, 40, |x, y| Luma([200 + seed + (x * y) as u16 % 100]));
     put("train/good/0.png", DynamicImage::ImageLuma16(deep(0)));
     put("test/good/0.png", DynamicImage::ImageLuma16(deep(1)));
     put("test/hole/0.png", DynamicImage::ImageLuma16(deep(2)));

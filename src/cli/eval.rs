@@ -132,10 +132,10 @@ fn with_synthetic_defects(dataset: Dataset, detector: &Detector) -> anyhow::Resu
     let Some(record) = &detector.config().training else {
         bail!("--synthetic-defects: this detector does not record which photos training held out");
     };
-    if record.final_fit {
+    if record.final_fit || record.held_out.is_empty() {
         bail!(
             "--synthetic-defects needs photos that training did not see, and this detector was trained \
-             on all of them (--final)"
+             on all of them; `fastflow train --folds 1` holds some out"
         );
     }
     if dataset.hash()? != record.data_hash {

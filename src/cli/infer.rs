@@ -34,7 +34,8 @@ pub struct Args {
     /// Exit with 1 if an image is defective
     #[arg(long)]
     fail_on_anomaly: bool,
-    /// Call an image defective above this score instead of the calibrated threshold
+    /// Call an image defective above this score (`score` of --json) instead of the calibrated threshold, which stands at
+    /// 0.5 of what is printed without --json
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
     #[command(flatten)]
@@ -48,6 +49,8 @@ pub struct Args {
 struct Line<'a> {
     image: &'a Path,
     score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scaled: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,11 +181,17 @@ fn show(
     overlay: Option<PathBuf>,
     unlike: Option<Unlike>,
 ) -> anyhow::Result<()> {
-    let Prediction { score, verdict, .. } = *prediction;
+    let Prediction {
+        score,
+        scaled,
+        verdict,
+        ..
+    } = *prediction;
     if args.json {
         let line = Line {
             image,
             score,
+            scaled,
             verdict,
             overlay,
             unlike,
@@ -194,7 +203,8 @@ fn show(
         Some(Verdict::Defective) => "DEFECTIVE",
         None => "-",
     };
-    common::print_line(format!("{score:>12.4}  {verdict:9}  {}", image.display()))
+    let score = scaled.unwrap_or(score);
+    common::print_line(format!("{score:>8.3}  {verdict:9}  {}", image.display()))
 }
 
 fn summary(args: &Args, images: usize, defective: usize, failed: usize) -> anyhow::Result<()> {

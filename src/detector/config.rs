@@ -99,6 +99,9 @@ pub enum CalibrationSource {
     /// Images that were kept out of the fit.
     #[default]
     HeldOut,
+    /// All images, each scored by a fit to a few folds of them that it is not in; the detector is fitted to all (CV+ of
+    /// Barber et al. 2021, with the one detector in place of those of the folds).
+    CrossFit,
     /// Three images, each scored by a fit to the others; the detector is fitted to all of them.
     LeaveOneOut,
     /// Mirrored views of the one or two images that the detector is fitted to: a guess.
@@ -115,6 +118,9 @@ impl CalibrationSource {
     pub fn in_words(self, count: usize) -> String {
         match self {
             Self::HeldOut => format!("{count} held-out normal images"),
+            Self::CrossFit => {
+                format!("all {count} training images, each scored by a fit without its fold")
+            }
             Self::LeaveOneOut => {
                 format!("all {count} training images, each scored by a fit to the others")
             }
@@ -123,6 +129,16 @@ impl CalibrationSource {
             }
         }
     }
+}
+
+/// A training image that scores far above all others: a defect among the good ones, perhaps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlier {
+    /// Its path, relative to the data set's folder.
+    pub image: String,
+    /// Its score.
+    pub score: f32,
 }
 
 /// Scores of normal images, and the threshold that follows from them.
@@ -135,6 +151,9 @@ pub struct Calibration {
     pub false_alarm_rate: f64,
     /// Scores of the normal images, ascending.
     pub normal_scores: Vec<f32>,
+    /// Images that do not count for the threshold, highest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<Outlier>,
     /// Which images those are.
     #[serde(default, skip_serializing_if = "CalibrationSource::is_held_out")]
     pub source: CalibrationSource,
@@ -159,6 +178,21 @@ impl Calibration {
                 100.0 * self.false_alarm_rate
             ),
         }
+    }
+
+    /// A score as people read it: 0.5 at `threshold`, 0.1 as far below it as the usual normal image, 0.9 as far above;
+    /// 0 to 1, and as monotonous as the score itself (a logistic curve).
+    pub fn scaled(&self, score: f32, threshold: f32) -> f32 {
+        let usual = self.normal_scores.get(self.normal_scores.len() / 2);
+        let below = usual.map_or(0.0, |usual| f64::from(self.threshold) - f64::from(*usual));
+        // A threshold from a single score has no distance to it.
+        let unit = if below > 0.0 {
+            below
+        } else {
+            f64::from(self.threshold.abs()).max(1e-6) * 0.1
+        };
+        let away = (f64::from(score) - f64::from(threshold)) / unit;
+        (1.0 / (1.0 + (-away * 9f64.ln()).exp())) as f32
     }
 
     /// What the scales are standardised by, where they are.
@@ -289,6 +323,7 @@ impl Calibration {
         let finite = [self.threshold, self.pixel_threshold, self.map_low]
             .iter()
             .chain(&self.normal_scores)
+            .chain(self.outliers.iter().map(|outlier| &outlier.score))
             .chain(
                 self.image_scales
                     .iter()

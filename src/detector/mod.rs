@@ -17,7 +17,9 @@ use image::{Rgb, RgbImage};
 pub(crate) use artifact::other_weights;
 pub(crate) use artifact::warn_of_other_weights;
 pub use artifact::{CONFIG_FILE, LoadOptions, MODEL_FILE, read_config};
-pub use config::{BackboneRecord, Calibration, CalibrationSource, DetectorConfig, SCHEMA_VERSION};
+pub use config::{
+    BackboneRecord, Calibration, CalibrationSource, DetectorConfig, Outlier, SCHEMA_VERSION,
+};
 pub use explanation::{Noise, ScaleExplanation};
 pub use record::{
     AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,
@@ -45,6 +47,8 @@ pub enum Verdict {
 pub struct Prediction {
     /// The higher, the less normal.
     pub score: f32,
+    /// The same from 0 to 1, 0.5 at the threshold ([`Calibration::scaled`]); none where the detector was never calibrated.
+    pub scaled: Option<f32>,
     /// The score against the threshold; none where the detector was never calibrated nor given one.
     pub verdict: Option<Verdict>,
     /// Localisation scores at the photo's resolution.
@@ -243,6 +247,7 @@ impl Detector {
         let (width, height) = image.dimensions();
         Ok(Prediction {
             score,
+            scaled: self.scaled(score),
             verdict: self.verdict(score),
             map: map.resized(width as usize, height as usize)?,
         })
@@ -251,6 +256,13 @@ impl Detector {
     fn statistics(&self) -> Option<MapStatistics<'_>> {
         let calibration = self.config.calibration.as_ref()?;
         Some(calibration.statistics())
+    }
+
+    /// A score from 0 to 1, 0.5 at the threshold that is in force.
+    pub fn scaled(&self, score: f32) -> Option<f32> {
+        let calibration = self.config.calibration.as_ref()?;
+        let threshold = self.threshold.unwrap_or(calibration.threshold);
+        Some(calibration.scaled(score, threshold))
     }
 
     /// A score against the threshold: that of [`Detector::set_threshold`], else the calibrated one.

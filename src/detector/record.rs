@@ -17,6 +17,9 @@ pub struct TrainingRecord {
     pub images: usize,
     /// Normal images kept out of it, relative to the data set's folder.
     pub held_out: Vec<String>,
+    /// Fits of which each left a part of the images out, for the threshold; none where images were held out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub folds: Option<usize>,
     /// Whether a last run added the held-out images (threshold kept).
     pub final_fit: bool,
     /// The one seed.

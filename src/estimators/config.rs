@@ -94,6 +94,12 @@ impl Method {
         Self::DifferNet,
     ];
 
+    /// Whether it is one method, fitted in closed form.
+    pub fn is_closed(self) -> bool {
+        use Method::{Mahalanobis, PaDiM, PatchCore, Spade};
+        matches!(self, PatchCore | PaDiM | Spade | Mahalanobis)
+    }
+
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {

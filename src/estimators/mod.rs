@@ -29,7 +29,7 @@ pub use changes::ScoringChanges;
 pub use config::{EstimatorConfig, Method};
 pub use maps::{AnomalyMap, MapKind, NativeMaps, Share, combine};
 pub use method::{ClosedMethod, FitWith, Fitting, GradientMethod, MethodConfig, Paper};
-pub use moments::{ChannelCovariance, ChannelStatistics, channel_covariances, channel_statistics};
+pub use moments::{ChannelCovariance, ChannelStatistics, channel_statistics};
 pub use scoring::{ImageScore, MapStatistics, ScaleStatistics, Scoring};
 pub use source::{FeatureSource, SomeMaps};
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::FeatureSource;
 use crate::Result;
-use crate::kernels::conv::conv2d_backward;
+use crate::kernels::{FeatureShape, conv::conv2d_backward};
 
 /// Mean and standard deviation of every channel of one feature map, over the training images.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,20 +25,39 @@ pub struct ChannelCovariance {
 }
 
 /// Mean and standard deviation of every channel of every scale.
-pub fn channel_statistics(features: &dyn FeatureSource) -> Vec<ChannelStatistics> {
-    let shapes = features.shapes().iter().enumerate();
-    let of_scale = |(scale, shape): (usize, &crate::kernels::FeatureShape)| {
-        let area = shape.height * shape.width;
-        let moments = (0..shape.channels).map(|channel| {
-            let (mut sum, mut squares) = (0f64, 0f64);
-            for image in 0..features.len() {
-                let from = channel * area;
-                for &value in &features.map(image, scale)[from..from + area] {
-                    sum += f64::from(value);
-                    squares += f64::from(value) * f64::from(value);
+///
+/// # Errors
+/// When the tensor library fails.
+pub fn channel_statistics(features: &dyn FeatureSource) -> Result<Vec<ChannelStatistics>> {
+    channel_statistics_of(features, &Ok)
+}
+
+/// [`channel_statistics`] of what `change` makes of maps `[B, C, H, W]`, their shapes as before.
+pub(super) fn channel_statistics_of(
+    features: &dyn FeatureSource,
+    change: Change<'_>,
+) -> Result<Vec<ChannelStatistics>> {
+    let shapes = features.shapes();
+    let mut sums: Vec<Vec<(f64, f64)>> = shapes
+        .iter()
+        .map(|shape| vec![(0.0, 0.0); shape.channels])
+        .collect();
+    for image in 0..features.len() {
+        let maps = change(features.batch(&[image], &Device::Cpu)?)?;
+        for ((map, shape), sums) in maps.iter().zip(shapes).zip(&mut sums) {
+            let values = map.flatten_all()?.to_vec1::<f32>()?;
+            let channels = values.chunks_exact(shape.height * shape.width);
+            for (values, (sum, squares)) in channels.zip(sums) {
+                for value in values.iter().map(|&value| f64::from(value)) {
+                    *sum += value;
+                    *squares += value * value;
                 }
             }
-            let count = (features.len() * area).max(1) as f64;
+        }
+    }
+    let of_scale = |(shape, sums): (&FeatureShape, Vec<(f64, f64)>)| {
+        let count = (features.len() * shape.height * shape.width).max(1) as f64;
+        let moments = sums.into_iter().map(|(sum, squares)| {
             let mean = sum / count;
             let variance = (squares / count - mean * mean).max(0.0);
             (mean as f32, variance.sqrt() as f32)
@@ -46,15 +65,19 @@ pub fn channel_statistics(features: &dyn FeatureSource) -> Vec<ChannelStatistics
         let (mean, std) = moments.unzip();
         ChannelStatistics { mean, std }
     };
-    shapes.map(of_scale).collect()
+    Ok(shapes.iter().zip(sums).map(of_scale).collect())
 }
 
-/// Mean and covariance of the channels of every scale.
+/// Mean and covariance of the channels of every scale of what `change` makes of maps `[B, C, H, W]`, their shapes as
+/// before.
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn channel_covariances(features: &dyn FeatureSource) -> Result<Vec<ChannelCovariance>> {
-    let statistics = channel_statistics(features).into_iter();
+pub(super) fn channel_covariances_of(
+    features: &dyn FeatureSource,
+    change: Change<'_>,
+) -> Result<Vec<ChannelCovariance>> {
+    let statistics = channel_statistics_of(features, change)?.into_iter();
     let mut sums: Vec<ChannelCovariance> = statistics
         .map(|ChannelStatistics { mean, .. }| ChannelCovariance {
             covariance: vec![0.0; mean.len() * mean.len()],
@@ -63,7 +86,8 @@ pub fn channel_covariances(features: &dyn FeatureSource) -> Result<Vec<ChannelCo
         .collect();
     let records: Vec<usize> = (0..features.len()).collect();
     for records in records.chunks(COVARIANCE_BATCH) {
-        for (map, sum) in features.batch(records, &Device::Cpu)?.iter().zip(&mut sums) {
+        let maps = change(features.batch(records, &Device::Cpu)?)?;
+        for (map, sum) in maps.iter().zip(&mut sums) {
             for (sum, product) in sum.covariance.iter_mut().zip(products(map, &sum.mean)?) {
                 *sum += f64::from(product);
             }
@@ -75,6 +99,9 @@ pub fn channel_covariances(features: &dyn FeatureSource) -> Result<Vec<ChannelCo
     }
     Ok(sums)
 }
+
+/// Something done to a batch's maps before they are looked at.
+pub(super) type Change<'a> = &'a dyn Fn(Vec<Tensor>) -> Result<Vec<Tensor>>;
 
 /// Images whose products are summed in f32 before they go into an f64.
 const COVARIANCE_BATCH: usize = 8;
@@ -95,7 +122,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::estimators::source::tests::Fixed;
-    use crate::kernels::FeatureShape;
 
     #[test]
     fn covariance_is_that_of_plain_sums() {
@@ -111,7 +137,7 @@ mod tests {
             shapes: vec![shape],
             records: (0..images).map(record).collect(),
         };
-        let found = &channel_covariances(&features).unwrap()[0];
+        let found = &channel_covariances_of(&features, &Ok).unwrap()[0];
         let channel = |c: usize| {
             let places = (0..images).flat_map(move |image| (0..20).map(move |at| (image, at)));
             places.map(move |(image, at)| f64::from(value(image * 60 + c * 20 + at)))

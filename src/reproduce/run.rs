@@ -20,8 +20,8 @@ use crate::{
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
     speed::Speed,
     training::{
-        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Shape, TrainConfig,
-        Trained, Trainer,
+        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, TrainConfig, Trained,
+        Trainer,
     },
 };
 
@@ -208,9 +208,7 @@ impl<'a> Runner<'a> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
         let mut settings = inputs.settings.clone();
-        if settings.shape() == Shape::OfPhotos {
-            settings.aspect = Some(self.resources.dataset(&cell.category)?.aspect()?);
-        }
+        settings.follow(self.resources.dataset(&cell.category)?)?;
         let mut config = settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));
         let path = self.resources.weights(&cell.backbone)?.0.clone();

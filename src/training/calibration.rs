@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::device::EVALUATION_BATCH;
+use super::{device::EVALUATION_BATCH, outliers};
 use crate::{
     Error, Result,
-    detector::{Calibration, CalibrationSource},
+    detector::{Calibration, CalibrationSource, Outlier},
     estimators::{Estimator, FeatureSource, MapStatistics, NativeMaps, ScaleStatistics, Scoring},
 };
 
@@ -16,7 +16,8 @@ use crate::{
 /// The threshold is the conformal quantile: the `ceil((n + 1) (1 - rate))`-th smallest of the `n`
 /// scores, at most their largest. It needs no assumption about their distribution; a new normal
 /// image exceeds the largest of n scores with probability `1 / (n + 1)`, so that is the rate
-/// recorded when `n` is too small for the one asked for.
+/// recorded when `n` is too small for the one asked for. Scores that are far out do not count, and are
+/// recorded by the image's name, of which there is one an image (or none at all).
 ///
 /// # Errors
 /// Without held-out images, or when a score is not finite.
@@ -24,6 +25,7 @@ pub fn calibrate(
     estimator: &dyn Estimator,
     scoring: &Scoring,
     store: &dyn FeatureSource,
+    names: &[String],
     input: (usize, usize),
     false_alarm_rate: f64,
 ) -> Result<Calibration> {
@@ -33,12 +35,13 @@ pub fn calibrate(
         ));
     }
     let native = native_maps(estimator, scoring, store)?;
-    calibrate_maps(&native, scoring, input, false_alarm_rate)
+    calibrate_maps(&native, names, scoring, input, false_alarm_rate)
 }
 
 /// The same of maps that may come from several estimators.
 pub(super) fn calibrate_maps(
     native: &[NativeMaps],
+    names: &[String],
     scoring: &Scoring,
     input: (usize, usize),
     false_alarm_rate: f64,
@@ -50,8 +53,8 @@ pub(super) fn calibrate_maps(
         image: &image_scales,
         pixel: &pixel_scales,
     });
-    let mut normal_scores = Vec::with_capacity(native.len());
-    let mut largest = Vec::with_capacity(native.len());
+    let mut normal_scores: Vec<f32> = Vec::with_capacity(native.len());
+    let mut largest: Vec<f32> = Vec::with_capacity(native.len());
     let mut medians = Vec::with_capacity(native.len());
     for maps in native {
         let (score, pixel) = scoring.finish(maps, statistics, input)?;
@@ -61,13 +64,14 @@ pub(super) fn calibrate_maps(
         medians.push(pixel[pixel.len() / 2]);
         largest.push(pixel[pixel.len() - 1]);
     }
-    for scores in [&mut normal_scores, &mut largest, &mut medians] {
-        scores.sort_unstable_by(f32::total_cmp);
-    }
     if normal_scores.iter().chain(&largest).any(|s| !s.is_finite()) {
         return Err(Error::Training(
             "a held-out normal image has no finite score".into(),
         ));
+    }
+    let outliers = set_aside(&mut normal_scores, &mut largest, names);
+    for scores in [&mut normal_scores, &mut largest, &mut medians] {
+        scores.sort_unstable_by(f32::total_cmp);
     }
     Ok(Calibration {
         threshold: conformal(&normal_scores, false_alarm_rate),
@@ -75,10 +79,32 @@ pub(super) fn calibrate_maps(
         pixel_threshold: conformal(&largest, false_alarm_rate),
         map_low: medians[medians.len() / 2],
         normal_scores,
+        outliers,
         source: CalibrationSource::HeldOut,
         image_scales,
         pixel_scales,
     })
+}
+
+/// Takes the images that are far out from what the thresholds follow from.
+fn set_aside(scores: &mut Vec<f32>, largest: &mut Vec<f32>, names: &[String]) -> Vec<Outlier> {
+    if names.len() != scores.len() {
+        return Vec::new();
+    }
+    let far_out = outliers::far_out(scores);
+    let outlier = |&index: &usize| Outlier {
+        image: names[index].clone(),
+        score: scores[index],
+    };
+    let found = far_out.iter().map(outlier).collect();
+    for values in [scores, largest] {
+        let mut index = 0;
+        values.retain(|_| {
+            index += 1;
+            !far_out.contains(&(index - 1))
+        });
+    }
+    found
 }
 
 /// The conformal quantile of ascending scores.

@@ -38,6 +38,9 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest gradient norm of a step; none for no limit.
     pub gradient_clip: Option<f64>,
+    /// Whether, without a limit of its own, a step's gradient is limited by what was usual in earlier epochs.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub adaptive_clip: bool,
     /// Augmented views of every image, cached like the image itself; none without.
     pub augmentation: Option<AugmentationRecord>,
     /// The one seed.
@@ -47,6 +50,9 @@ pub struct TrainConfig {
     pub dataset: Option<DatasetRecord>,
     /// Share of normal images that may be called defective.
     pub false_alarm_rate: f64,
+    /// Fits that each leave a part of the images out, so that all of them tell the threshold; 1 to hold some out instead.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub folds: usize,
     /// Train once more on all normal images after the threshold is found.
     pub final_fit: bool,
     /// Keep the epoch that finds synthetic defects best; the last one where none.
@@ -76,7 +82,17 @@ impl Stop {
     pub const DEFAULT_PATIENCE: usize = 20;
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(folds: &usize) -> bool {
+    *folds == 1
+}
+
 impl TrainConfig {
+    /// Most [`Self::folds`].
+    pub const MAX_FOLDS: usize = 20;
     /// Bytes of features kept in memory unless said otherwise.
     pub const DEFAULT_MEMORY_LIMIT: u64 = 4 << 30;
     /// Time between checkpoints unless said otherwise.
@@ -116,6 +132,15 @@ impl TrainConfig {
             self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0,
             "the false-alarm rate must lie between 0 and 1",
         )?;
+        check(
+            (1..=Self::MAX_FOLDS).contains(&self.folds),
+            "folds must be 1 to 20",
+        )?;
+        if self.folds > 1 && !self.estimator.method().is_closed() {
+            return Err(self
+                .estimator
+                .lacks("folds: it is fitted once, and some images are held out"));
+        }
         check(
             self.stop.is_none_or(|stop| stop.patience > 0),
             "the patience must be at least 1 epoch",

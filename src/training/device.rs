@@ -330,6 +330,7 @@ mod tests {
             clamp: 2.0,
             norm: FeatureNorm::LayerNormAffine,
             coupling: Coupling::Affine,
+            neighbourhood: 1,
         };
         FastFlow::init(&config, store.shapes(), 3, &Device::Cpu).unwrap()
     }

@@ -9,12 +9,13 @@ use crate::{
     imaging::View,
 };
 
-/// How the threshold of so many photos is found. Of two photos none is left out: a memory of a single photo has another
+/// How the threshold of so many photos is found, where so many folds are wanted. Of two photos none is left out: a memory of a single photo has another
 /// idea of a usual distance, so that its scores say nothing about those of a memory of both.
-pub(super) fn source_of(photos: usize) -> CalibrationSource {
+pub(super) fn source_of(photos: usize, folds: usize) -> CalibrationSource {
     match photos {
         0..=2 => CalibrationSource::MirroredViews,
         n if n < MIN_NORMALS => CalibrationSource::LeaveOneOut,
+        _ if folds > 1 => CalibrationSource::CrossFit,
         _ => CalibrationSource::HeldOut,
     }
 }
@@ -39,7 +40,7 @@ pub(super) fn check(dataset: &Dataset, estimator: &EstimatorConfig) -> Result<()
 /// What a user must know of a threshold that is not from held-out photos.
 pub(super) fn note(source: CalibrationSource, photos: usize) -> Option<String> {
     let scores = match source {
-        CalibrationSource::HeldOut => return None,
+        CalibrationSource::HeldOut | CalibrationSource::CrossFit => return None,
         CalibrationSource::LeaveOneOut => photos,
         CalibrationSource::MirroredViews => MIRRORED.len() * photos,
     };

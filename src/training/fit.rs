@@ -37,17 +37,21 @@ pub(super) struct Data<'a> {
     /// Without the held-out images; none where that fit is over.
     pub(super) train: Option<Records<'a>>,
     pub(super) held_out: Records<'a>,
+    /// Which photos those are; none of views.
+    pub(super) held_out_names: &'a [String],
     /// Held-out images included, where a final fit is wanted.
     pub(super) all: Option<Records<'a>>,
     pub(super) validation: Option<Validation<'a>>,
-    /// One a photo where there are too few to hold any out; else none.
+    /// Where no photo is held out: each is in one fold.
     pub(super) folds: Vec<Fold<'a>>,
 }
 
-/// One photo, and all others with their views.
+/// Some photos, and all others with their views.
 pub(super) struct Fold<'a> {
     pub(super) train: Records<'a>,
     pub(super) left_out: Records<'a>,
+    /// The left out ones, by name.
+    pub(super) names: &'a [String],
 }
 
 /// What the stopping rule validates by.
@@ -182,19 +186,24 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// As [`Self::run`], and when a score is not finite.
-    pub(super) fn leave_one_out(
+    pub(super) fn cross_fit(
         &self,
         folds: &[Fold<'_>],
         progress: &mut dyn Progress,
     ) -> Result<Calibration> {
         let (scoring, rate) = (&self.config.scoring, self.config.false_alarm_rate);
-        let mut maps = Vec::with_capacity(folds.len());
+        let (mut maps, mut names) = (Vec::new(), Vec::new());
+        progress.note(&format!(
+            "threshold: {} more fits, each without a part of the photos",
+            folds.len()
+        ));
         for fold in folds {
             let fitted = self.run(false, &fold.train, &fold.left_out, None, None, progress)?;
             let estimator = fitted.estimator.as_ref();
             maps.extend(native_maps(estimator, scoring, &fold.left_out)?);
+            names.extend_from_slice(fold.names);
         }
-        calibrate_maps(&maps, scoring, self.parts.input(), rate)
+        calibrate_maps(&maps, &names, scoring, self.parts.input(), rate)
     }
 
     fn closed(

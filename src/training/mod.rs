@@ -14,6 +14,7 @@ mod guard;
 mod learner;
 mod optimise;
 mod order;
+mod outliers;
 mod photos;
 mod progress;
 mod recipe;

@@ -122,7 +122,7 @@ impl Optimisation<'_> {
             let order = epoch_order(self.config.seed, epoch, store.len() / views, views);
             if state.kept.sound.is_empty() {
                 let held_out_nll = mean_nll(state.model.as_ref(), &held_out)?;
-                self.keep(&mut state, held_out_nll)?;
+                self.keep(&mut state, held_out_nll, None)?;
             }
             if !self.run_epoch(&mut state, store, resident.as_ref(), &order, progress)? {
                 self.go_back(&mut state, progress)?;
@@ -131,7 +131,9 @@ impl Optimisation<'_> {
             let started = Instant::now();
             let held_out_nll = mean_nll(state.model.as_ref(), &held_out)?;
             state.position.seconds += started.elapsed().as_secs_f64();
-            if !state.position.guard.accepts(held_out_nll) {
+            let nll = state.position.loss / order.len() as f64;
+            let nll = per_value(nll, state.model.as_ref());
+            if !state.position.guard.accepts(held_out_nll, nll) {
                 self.go_back(&mut state, progress)?;
                 continue;
             }
@@ -140,7 +142,7 @@ impl Optimisation<'_> {
             self.folder.event("epoch", &record)?;
             progress.epoch(&record, self.config.epochs);
             state.position.history.push(record);
-            self.keep(&mut state, held_out_nll)?;
+            self.keep(&mut state, held_out_nll, Some(nll))?;
         }
         self.save(&mut state)?;
         self.folder
@@ -293,6 +295,7 @@ impl Optimisation<'_> {
     ) -> Result<bool> {
         let batches: Vec<&[usize]> = order.chunks(self.config.batch).collect();
         let steps = (self.config.epochs * batches.len()) as u64;
+        let limit = self.gradient_limit(&state.position);
         while state.position.step < batches.len() {
             let started = Instant::now();
             let batch = batches[state.position.step];
@@ -302,18 +305,12 @@ impl Optimisation<'_> {
             state.learner.set_learning_rate(rate);
             match (&mut state.learner, resident) {
                 (Learner::Device(adam), Some(features)) => {
-                    device_step(
-                        state.model.as_ref(),
-                        adam,
-                        features,
-                        batch,
-                        self.config.gradient_clip,
-                    )?;
+                    device_step(state.model.as_ref(), adam, features, batch, limit)?;
                 }
                 _ => {
                     let gradients =
                         batch_gradients(state.model.as_ref(), store, batch, self.device)?;
-                    if !self.apply(state, gradients, batch.len())? {
+                    if !self.apply(state, gradients, batch.len(), limit)? {
                         return Ok(false);
                     }
                 }
@@ -347,6 +344,16 @@ impl Optimisation<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Largest gradient norm of a step in this epoch.
+    fn gradient_limit(&self, position: &Position) -> Option<f64> {
+        let norms = || position.history.iter().map(|epoch| epoch.gradient_norm);
+        let adaptive = self
+            .config
+            .adaptive_clip
+            .then(|| guard::adaptive_limit(norms()));
+        self.config.gradient_clip.or(adaptive.flatten())
     }
 
     fn tell(&self, state: &State, steps: usize, images: usize, progress: &mut dyn Progress) {
@@ -406,13 +413,19 @@ impl Optimisation<'_> {
     }
 
     /// One step of the CPU's optimizer; false, and no step, where loss or gradient is not finite.
-    fn apply(&self, state: &mut State, gradients: Gradients, images: usize) -> Result<bool> {
+    fn apply(
+        &self,
+        state: &mut State,
+        gradients: Gradients,
+        images: usize,
+        limit: Option<f64>,
+    ) -> Result<bool> {
         let norm = gradients.norm() / images as f64;
         if !gradients.loss.is_finite() || !norm.is_finite() {
             self.refused(state, gradients.loss / images as f64, norm)?;
             return Ok(false);
         }
-        let clip = match self.config.gradient_clip {
+        let clip = match limit {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
         };

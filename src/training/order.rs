@@ -8,6 +8,8 @@ use rand_chacha::ChaCha8Rng;
 pub enum Stream {
     /// Which views of the images are cached.
     Views,
+    /// Which photos each of a few fits leaves out.
+    Folds,
     /// The order within one epoch.
     Epoch(usize),
 }
@@ -17,9 +19,19 @@ pub fn generator(seed: u64, stream: Stream) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match stream {
         Stream::Views => 1,
+        Stream::Folds => 2,
         Stream::Epoch(epoch) => (1 << 32) + epoch as u64,
     });
     rng
+}
+
+/// Which of `folds` every image belongs to: at random, as many to each as can be.
+pub fn folds(seed: u64, images: usize, folds: usize) -> Vec<usize> {
+    let mut fold_of: Vec<usize> = (0..images).map(|image| image % folds).collect();
+    if folds < images {
+        fold_of.shuffle(&mut generator(seed, Stream::Folds));
+    }
+    fold_of
 }
 
 /// Records of one epoch: every image once, in a random order, each through one of its `views` cached views
@@ -37,6 +49,19 @@ pub fn epoch_order(seed: u64, epoch: usize, images: usize, views: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folds_are_of_one_size_and_drawn_by_the_seed() {
+        let of = folds(3, 23, 5);
+        let sizes: Vec<usize> = (0..5)
+            .map(|f| of.iter().filter(|&&x| x == f).count())
+            .collect();
+        assert_eq!(sizes, [5, 5, 5, 4, 4]);
+        assert_eq!(of, folds(3, 23, 5));
+        assert_ne!(of, folds(4, 23, 5));
+        // A fold for each needs no draw.
+        assert_eq!(folds(3, 3, 3), [0, 1, 2]);
+    }
 
     #[test]
     fn every_image_once_an_epoch_and_every_epoch_another_order() {

@@ -22,9 +22,18 @@ pub(super) struct Photos {
     known: HashMap<String, usize>,
     train: Option<Vec<usize>>,
     held_out: Vec<usize>,
+    held_out_names: Vec<String>,
     all: Option<Vec<usize>>,
     validation: Option<(Vec<usize>, Vec<bool>)>,
-    folds: Vec<(Vec<usize>, Vec<usize>)>,
+    folds: Vec<PlannedFold>,
+}
+
+/// Records of a fold.
+struct PlannedFold {
+    train: Vec<usize>,
+    left_out: Vec<usize>,
+    /// Of the left out photos.
+    names: Vec<String>,
 }
 
 impl Photos {
@@ -41,7 +50,8 @@ impl Photos {
             photos.train = Some(photos.add(augmented(config, train)));
         }
         photos.held_out = photos.add(plain(held_out));
-        photos.plan_few(config, dataset);
+        photos.held_out_names = names(dataset, held_out);
+        photos.plan_without_held_out(config, dataset);
         if config.stop.is_some() && !first_is_over {
             let samples = early_stopping::validation_samples(held_out);
             let defective = samples.iter().map(Sample::is_defective).collect();
@@ -53,27 +63,40 @@ impl Photos {
         photos
     }
 
-    /// What stands for held-out photos where there are too few to keep any out.
-    fn plan_few(&mut self, config: &TrainConfig, dataset: &Dataset) {
+    /// What stands for held-out photos where none is kept out.
+    fn plan_without_held_out(&mut self, config: &TrainConfig, dataset: &Dataset) {
         let all = &dataset.train;
-        match few::source_of(all.len()) {
+        match few::source_of(all.len(), config.folds) {
             CalibrationSource::HeldOut => {}
             CalibrationSource::MirroredViews => {
                 let views = all.iter().flat_map(few::mirrored_views).collect();
                 self.held_out = self.add(views);
             }
-            CalibrationSource::LeaveOneOut => {
-                // The views of a photo follow each other.
-                let records = self.add(augmented(config, all));
-                let views = records.len() / all.len();
-                for (index, photo) in all.iter().enumerate() {
-                    let own = index * views..(index + 1) * views;
-                    let others = (0..records.len()).filter(|record| !own.contains(record));
-                    let others = others.map(|record| records[record]).collect();
-                    let left_out = self.add(plain(std::slice::from_ref(photo)));
-                    self.folds.push((others, left_out));
-                }
-            }
+            CalibrationSource::LeaveOneOut => self.plan_folds(config, dataset, all.len()),
+            CalibrationSource::CrossFit => self.plan_folds(config, dataset, config.folds),
+        }
+    }
+
+    /// Every photo in one of so many folds, of sizes that differ by one at most.
+    fn plan_folds(&mut self, config: &TrainConfig, dataset: &Dataset, folds: usize) {
+        let all = &dataset.train;
+        let records = self.add(augmented(config, all));
+        // The views of a photo follow each other.
+        let views = records.len() / all.len();
+        let fold_of = order::folds(config.seed, all.len(), folds);
+        for fold in 0..folds.min(all.len()) {
+            let others = records.iter().enumerate();
+            let others = others.filter(|(record, _)| fold_of[record / views] != fold);
+            let others = others.map(|(_, &record)| record).collect();
+            let left_out = all.iter().zip(&fold_of);
+            let left_out = left_out.filter(|(_, of)| **of == fold);
+            let left_out: Vec<Sample> = left_out.map(|(photo, _)| photo.clone()).collect();
+            let fold = PlannedFold {
+                train: others,
+                left_out: self.add(plain(&left_out)),
+                names: names(dataset, &left_out),
+            };
+            self.folds.push(fold);
         }
     }
 
@@ -83,11 +106,12 @@ impl Photos {
     }
 
     /// The uses of what was extracted.
-    pub(super) fn data<'a>(&self, store: &'a FeatureStore) -> Data<'a> {
+    pub(super) fn data<'a>(&'a self, store: &'a FeatureStore) -> Data<'a> {
         let records = |records: &Vec<usize>| Records::new(store, records.clone());
         Data {
             train: self.train.as_ref().map(records),
             held_out: records(&self.held_out),
+            held_out_names: &self.held_out_names,
             all: self.all.as_ref().map(records),
             validation: self.validation.as_ref().map(|(of, defective)| Validation {
                 features: records(of),
@@ -96,9 +120,10 @@ impl Photos {
             folds: self
                 .folds
                 .iter()
-                .map(|(train, left_out)| Fold {
-                    train: records(train),
-                    left_out: records(left_out),
+                .map(|fold| Fold {
+                    train: records(&fold.train),
+                    left_out: records(&fold.left_out),
+                    names: &fold.names,
                 })
                 .collect(),
         }
@@ -116,6 +141,12 @@ impl Photos {
         };
         jobs.into_iter().map(record).collect()
     }
+}
+
+/// What records call these photos.
+pub(super) fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
+    let name = |sample: &Sample| sample.name(&dataset.root);
+    samples.iter().map(name).collect()
 }
 
 fn plain(samples: &[Sample]) -> Vec<Job> {

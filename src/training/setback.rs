@@ -11,9 +11,15 @@ use crate::{Advice, Error, Result};
 
 impl Optimisation<'_> {
     /// Remembers a sound state to go back to.
-    pub(super) fn keep(&self, state: &mut State, held_out_nll: f64) -> Result<()> {
+    pub(super) fn keep(
+        &self,
+        state: &mut State,
+        held_out_nll: f64,
+        nll: Option<f64>,
+    ) -> Result<()> {
         state.kept.sound = copied(state.model.tensors()?)?;
         state.position.guard.held_out_nll = Some(held_out_nll);
+        state.position.guard.nll = nll;
         Ok(())
     }
 

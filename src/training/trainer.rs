@@ -9,22 +9,22 @@ use super::{
     checkpoint::Checkpoint,
     few,
     fit::{Data, Fit, Fitted},
-    optimise,
-    photos::Photos,
+    optimise, outliers,
+    photos::{Photos, names},
     progress,
     run::{HeldOutFit, RunFolder},
 };
 use crate::{
     Advice, Error, Result,
     backbones::{Backbone, input_shapes},
-    datasets::{Dataset, Sample},
+    datasets::Dataset,
     detector::{
-        BackboneRecord, Calibration, Detector, DetectorConfig, OptimisationRecord, SCHEMA_VERSION,
-        TrainingRecord,
+        BackboneRecord, Calibration, CalibrationSource, Detector, DetectorConfig,
+        OptimisationRecord, SCHEMA_VERSION, TrainingRecord,
     },
     digest::{Sha256, sha256},
     estimators::{Estimator, EstimatorConfig, Fitting},
-    features::{Extraction, FeatureStore, Records, extract},
+    features::{Extraction, FeatureStore, extract},
     imaging::Preprocessing,
     kernels::FeatureShape,
 };
@@ -110,11 +110,14 @@ impl Trainer {
             expect_resumable(&parts.estimator)?;
         }
         few::check(dataset, &parts.estimator)?;
-        let source = few::source_of(dataset.train.len());
+        let source = few::source_of(dataset.train.len(), self.config.folds);
         if let Some(note) = few::note(source, dataset.train.len()) {
             progress.note(&note);
         }
-        let (train, held_out) = dataset.split_held_out(self.config.seed);
+        let (train, held_out) = match source {
+            CalibrationSource::CrossFit => (dataset.train.clone(), Vec::new()),
+            _ => dataset.split_held_out(self.config.seed),
+        };
         let data_hash = dataset.hash()?;
         let fingerprint = self.fingerprint(&parts, &data_hash)?;
         let folder = RunFolder::create(out)?;
@@ -147,6 +150,10 @@ impl Trainer {
             source,
             ..held_out_fit.calibration
         };
+        let scored = calibration.normal_scores.len() + calibration.outliers.len();
+        if let Some(warning) = outliers::note(&calibration.outliers, scored) {
+            progress.note(&warning);
+        }
         let Fitted {
             estimator, history, ..
         } = fitted;
@@ -178,9 +185,9 @@ impl Trainer {
                     progress,
                 )?;
                 let found = match data.folds.is_empty() {
-                    true => self.calibrated(fit, &first, &data.held_out)?,
+                    true => self.calibrated(fit, &first, data)?,
                     false => HeldOutFit {
-                        calibration: fit.leave_one_out(&data.folds, progress)?,
+                        calibration: fit.cross_fit(&data.folds, progress)?,
                         held_out_nll: None,
                     },
                 };
@@ -209,16 +216,12 @@ impl Trainer {
         Ok((fitted, first))
     }
 
-    fn calibrated(
-        &self,
-        fit: &Fit<'_>,
-        fitted: &Fitted,
-        held_out: &Records<'_>,
-    ) -> Result<HeldOutFit> {
+    fn calibrated(&self, fit: &Fit<'_>, fitted: &Fitted, data: &Data<'_>) -> Result<HeldOutFit> {
         let calibration = calibrate(
             fitted.estimator.as_ref(),
             &self.config.scoring,
-            held_out,
+            &data.held_out,
+            data.held_out_names,
             fit.parts.input(),
             self.config.false_alarm_rate,
         )?;
@@ -327,6 +330,7 @@ impl Trainer {
             data_hash,
             images,
             held_out,
+            folds: (config.folds > 1).then_some(config.folds),
             final_fit: config.final_fit,
             seed: config.seed,
             augmentation: config.augmentation.clone(),
@@ -431,11 +435,6 @@ fn expect_resumable(estimator: &EstimatorConfig) -> Result<()> {
     };
     let title = estimator.title();
     Err(Error::Training(format!("{title} {reason}")).advise(Advice::StartAnew))
-}
-
-fn names(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
-    let name = |sample: &Sample| sample.name(&dataset.root);
-    samples.iter().map(name).collect()
 }
 
 fn tensors_hash(estimator: &dyn Estimator) -> Result<String> {

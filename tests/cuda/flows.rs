@@ -30,6 +30,7 @@ fn flow(norm: FeatureNorm, coupling: Coupling, device: &Device) -> FastFlow {
         clamp: 2.0,
         norm,
         coupling,
+        neighbourhood: 1,
     };
     FastFlow::init(&config, &shapes(), 3, device).unwrap()
 }

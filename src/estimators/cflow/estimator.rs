@@ -160,7 +160,7 @@ impl Trainable for CFlow {
                 "the training features have other shapes than the flow's".into(),
             ));
         }
-        let statistics = channel_statistics(features);
+        let statistics = channel_statistics(features)?;
         for (scale, statistics) in self.scales.iter_mut().zip(&statistics) {
             scale.set_statistics(statistics)?;
         }

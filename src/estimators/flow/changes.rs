@@ -28,6 +28,9 @@ pub struct FlowChanges {
     /// What a step does to the channels that it transforms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coupling: Option<Coupling>,
+    /// Side of the square of positions whose features are averaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbourhood: Option<usize>,
 }
 
 impl FlowChanges {
@@ -52,6 +55,7 @@ impl FlowChanges {
                 .collect(),
             clamp: self.clamp.unwrap_or(preset.clamp),
             coupling: self.coupling.unwrap_or(preset.coupling),
+            neighbourhood: self.neighbourhood.unwrap_or(preset.neighbourhood),
         };
         changed.validate(shapes)?;
         Ok(changed)

@@ -27,6 +27,18 @@ pub struct FlowConfig {
     /// What a step does to the channels that it transforms.
     #[serde(skip_serializing_if = "Coupling::is_affine", default)]
     pub coupling: Coupling,
+    /// Side of the square of positions whose features are averaged before anything else; 1 for none. Not in the
+    /// paper; Roth et al. 2021 (section 3.1) have 3.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub neighbourhood: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(side: &usize) -> bool {
+    *side == 1
 }
 
 /// What a step does to the channels that it transforms.
@@ -123,6 +135,12 @@ impl FlowConfig {
                 self.clamp
             ));
         }
+        if !(1..=15).contains(&self.neighbourhood) || self.neighbourhood.is_multiple_of(2) {
+            return refuse(format!(
+                "neighbourhood must be an odd number of positions up to 15, not {}",
+                self.neighbourhood
+            ));
+        }
         if !(1..=8).contains(&shapes.len()) {
             return refuse(format!(
                 "there must be 1 to 8 feature maps, not {}",
@@ -212,6 +230,7 @@ mod tests {
             clamp: 2.0,
             norm: FeatureNorm::LayerNorm,
             coupling: Coupling::Affine,
+            neighbourhood: 1,
         }
     }
 
@@ -297,6 +316,11 @@ mod tests {
             &good,
             "clamp",
         );
+        let even = FlowConfig {
+            neighbourhood: 2,
+            ..config()
+        };
+        refused(even, &good, "neighbourhood");
         refused(config(), &[], "feature maps");
         refused(config(), &[shape(1, 16)], "channels");
         refused(config(), &[shape(usize::MAX, usize::MAX)], "channels");

@@ -20,10 +20,11 @@ use rand_chacha::ChaCha8Rng;
 
 use self::chain::Chain;
 use crate::estimators::{
-    ChannelCovariance, ChannelStatistics, FeatureSource, channel_covariances, channel_statistics,
+    ChannelCovariance, ChannelStatistics, FeatureSource,
+    moments::{channel_covariances_of, channel_statistics_of},
     tensors::Source,
 };
-use crate::kernels::FeatureShape;
+use crate::kernels::{FeatureShape, map::local_average};
 use crate::{Error, Result};
 
 pub use changes::FlowChanges;
@@ -183,9 +184,14 @@ impl FastFlow {
     /// # Errors
     /// When the shapes do not fit or the features do not vary.
     pub fn fit_norm(&mut self, features: &dyn FeatureSource) -> Result<()> {
+        let averaged = |maps: Vec<Tensor>| self.averaged(&maps);
         match self.config.norm {
-            FeatureNorm::Standardise => self.set_statistics(channel_statistics(features)),
-            FeatureNorm::Whiten => self.set_covariances(&channel_covariances(features)?),
+            FeatureNorm::Standardise => {
+                self.set_statistics(channel_statistics_of(features, &averaged)?)
+            }
+            FeatureNorm::Whiten => {
+                self.set_covariances(&channel_covariances_of(features, &averaged)?)
+            }
             FeatureNorm::None | FeatureNorm::LayerNorm | FeatureNorm::LayerNormAffine => Ok(()),
         }
     }
@@ -216,15 +222,24 @@ impl FastFlow {
     /// # Errors
     /// When the maps have other shapes than [`Self::shapes`].
     pub fn forward(&self, features: &[Tensor]) -> Result<Vec<Latent>> {
-        self.expect_features(features)?;
         self.chains
             .iter()
-            .zip(features)
+            .zip(&self.averaged(features)?)
             .map(|(chain, map)| chain.forward(map))
             .collect()
     }
 
-    /// Latents `z [B, C, H, W]` back to feature maps. A LayerNorm is not undone (it forgets the moments):
+    /// The maps that the chains take: [`FlowConfig::neighbourhood`]'s averages.
+    fn averaged(&self, features: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.expect_features(features)?;
+        let side = self.config.neighbourhood;
+        features
+            .iter()
+            .map(|map| local_average(map, side))
+            .collect()
+    }
+
+    /// Latents `z [B, C, H, W]` back to feature maps; of a neighbourhood to its averages. A LayerNorm is not undone (it forgets the moments):
     /// its output is what comes back.
     ///
     /// # Errors
@@ -253,9 +268,8 @@ impl FastFlow {
     /// # Errors
     /// When the maps have other shapes than [`Self::shapes`].
     pub fn nll(&self, features: &[Tensor]) -> Result<Tensor> {
-        self.expect_features(features)?;
         let mut total = None;
-        for (chain, map) in self.chains.iter().zip(features) {
+        for (chain, map) in self.chains.iter().zip(&self.averaged(features)?) {
             let nll = chain.forward(map)?.nll()?;
             total = Some(match total {
                 None => nll,
@@ -281,7 +295,7 @@ impl FastFlow {
     /// # Errors
     /// When the maps have other shapes than [`Self::shapes`].
     pub fn device_loss_and_gradients(&self, features: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
-        self.expect_features(features)?;
+        let features = &self.averaged(features)?;
         let mut losses = Vec::with_capacity(self.chains.len());
         let mut gradients = Vec::new();
         for (scale, (chain, map)) in self.chains.iter().zip(features).enumerate() {

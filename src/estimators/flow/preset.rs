@@ -53,6 +53,7 @@ impl FlowConfig {
                 (Preset::Anomalib, _) => FeatureNorm::LayerNormAffine,
             },
             coupling: Coupling::Affine,
+            neighbourhood: 1,
         };
         config.validate(shapes)?;
         Ok(config)

@@ -32,7 +32,11 @@ impl Settings {
         Ok(match method {
             Method::FastFlow => {
                 let preset = FlowConfig::preset(self.preset(), family, shapes)?;
-                EstimatorConfig::FastFlow(self.flow().apply(preset, shapes)?)
+                let changes = FlowChanges {
+                    neighbourhood: self.neighbourhood,
+                    ..self.flow()
+                };
+                EstimatorConfig::FastFlow(changes.apply(preset, shapes)?)
             }
             Method::CFlow => EstimatorConfig::CFlow(self.cflow()),
             Method::DifferNet => EstimatorConfig::DifferNet(self.differnet(family)),
@@ -100,9 +104,9 @@ impl Settings {
                 ..plain
             },
             _ => PatchCoreConfig {
-                memory: self.memory.unwrap_or(5000),
+                memory: self.memory.unwrap_or(if self.fast { 2000 } else { 5000 }),
                 grid: Grid::Coarsest,
-                inputs: 3,
+                inputs: if self.fast { 1 } else { 3 },
                 density: 5,
                 normalised: true,
                 ..plain
@@ -112,7 +116,7 @@ impl Settings {
 
     /// Settings of another method are a misunderstanding, not to be passed over.
     pub(super) fn refuse_foreign(&self) -> Result<()> {
-        let memory = self.memory.is_some() || self.neighbourhood.is_some() || self.metric.is_some();
+        let memory = self.memory.is_some() || self.metric.is_some();
         let neighbours = self.neighbours.is_some() || self.precision.is_some();
         let convolutional =
             self.norm.is_some() || self.kernels.is_some() || self.coupling.is_some();
@@ -135,7 +139,11 @@ impl Settings {
             ),
             (
                 lacks(&[Method::PatchCore]) && memory,
-                "a memory (memory, neighbourhood, metric)",
+                "a memory (memory, metric)",
+            ),
+            (
+                lacks(&[Method::PatchCore, Method::FastFlow]) && self.neighbourhood.is_some(),
+                "local averages (neighbourhood)",
             ),
             (
                 lacks(&[Method::PatchCore, Method::Spade]) && neighbours,
@@ -326,6 +334,8 @@ impl Settings {
             hidden: self.hidden,
             clamp: self.clamp,
             coupling: self.coupling,
+            // PatchCore's too, so that it is no word for a flow.
+            neighbourhood: None,
         }
     }
 

@@ -7,6 +7,7 @@ use super::{AdamConfig, Stop, TrainConfig};
 use crate::{
     Error, Result,
     backbones::{self, BackboneInfo, Taps},
+    datasets::Dataset,
     detector::{AugmentationRecord, DetectorConfig, Schedule},
     estimators::{
         EstimatorConfig, ImageScore, MapKind, Method, Scoring, ScoringChanges,
@@ -50,6 +51,11 @@ const OF_ANY_METHOD: [&str; 6] = [
     "pixel_size",
 ];
 
+/// Fits that each leave a part of the photos out, where the threshold comes from all of them.
+const FOLDS: usize = 5;
+/// So few photos that holding a tenth of them out tells little of a threshold.
+const FEW_TO_HOLD_OUT: usize = 100;
+
 /// Settings of a training run; what is left out is the preset's or the method's. The names are `train`'s flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,6 +65,8 @@ pub struct Settings {
     pub method: Option<Method>,
     /// In place of one method: several, averaged.
     pub ensemble: Option<Vec<Method>>,
+    /// The default recipe with one input size and a smaller memory: seconds.
+    pub fast: bool,
     /// Of FastFlow.
     pub preset: Option<Preset>,
     /// Of the (first and largest) input: both sides, or one number: the side of a square, or of a square of the same
@@ -78,6 +86,8 @@ pub struct Settings {
     pub gradient_clip: Option<f64>,
     #[serde(rename = "final")]
     pub final_fit: bool,
+    /// Of methods fitted in closed form: 1 holds photos out for the threshold.
+    pub folds: Option<usize>,
     pub stop_on: Option<StopOn>,
     pub patience: usize,
     pub false_alarm_rate: Option<f64>,
@@ -129,6 +139,7 @@ impl Default for Settings {
         Self {
             method: None,
             ensemble: None,
+            fast: false,
             preset: None,
             size: None,
             aspect: None,
@@ -141,6 +152,7 @@ impl Default for Settings {
             weight_decay: None,
             gradient_clip: None,
             final_fit: false,
+            folds: None,
             stop_on: None,
             patience: Stop::DEFAULT_PATIENCE,
             false_alarm_rate: None,

@@ -45,14 +45,26 @@ impl Settings {
         }
     }
 
-    /// Takes the photos' shape, width over height, where [`Self::shape`] says so.
-    pub fn follow(&mut self, photos: f64) {
-        let far = !(1.0 / FAR_FROM_SQUARE..=FAR_FROM_SQUARE).contains(&photos);
-        match self.shape() {
-            Shape::OfPhotos => self.aspect = Some(photos),
-            Shape::OfPhotosFarFromSquare if far => self.aspect = Some(photos),
-            _ => {}
+    /// Takes from the photos what is not given: their shape, width over height, where [`Self::shape`] says so, and that the
+    /// threshold comes from all of them: the default recipe's always, that of any method fitted in closed form where they
+    /// are at most 100.
+    ///
+    /// # Errors
+    /// When photos cannot be read.
+    pub fn follow(&mut self, dataset: &Dataset) -> Result<()> {
+        if self.shape() != Shape::AsSaid {
+            let photos = dataset.aspect()?;
+            let far = !(1.0 / FAR_FROM_SQUARE..=FAR_FROM_SQUARE).contains(&photos);
+            if far || self.shape() == Shape::OfPhotos {
+                self.aspect = Some(photos);
+            }
         }
+        let few = dataset.train.len() <= FEW_TO_HOLD_OUT;
+        let cross_fits = |method: Method| few && method.is_closed();
+        if self.folds.is_none() && self.chosen_method().is_none_or(cross_fits) {
+            self.folds = Some(FOLDS);
+        }
+        Ok(())
     }
 
     /// Where features are to leave `backbone`: as asked for, or where the method wants them; none for the
@@ -121,6 +133,10 @@ impl Settings {
         let preset = record.map_or(self.preset(), |record| record.preset);
         let settings = Self {
             learning_rate: self.learning_rate.or(Some(Self::FINE_TUNING_RATE)),
+            // New photos are few, mostly.
+            folds: self
+                .folds
+                .or(parent.estimator.method().is_closed().then_some(FOLDS)),
             ..self.clone()
         };
         let estimator = parent.estimator.clone();
@@ -137,6 +153,7 @@ impl Settings {
         seed: u64,
     ) -> Result<TrainConfig> {
         let defaults = OptimiserDefaults::of_method(&estimator, self.preset());
+        let estimator_is_flow = estimator.as_flow().is_some();
         let config = TrainConfig {
             preset: self.preset(),
             estimator,
@@ -150,10 +167,14 @@ impl Settings {
                 .weight_decay
                 .unwrap_or(AdamConfig::default().weight_decay),
             gradient_clip: self.gradient_clip,
+            adaptive_clip: self.gradient_clip.is_none()
+                && self.preset() == Preset::Whitened
+                && estimator_is_flow,
             augmentation: self.augmentation(),
             seed,
             dataset: None,
             false_alarm_rate: self.false_alarm_rate.unwrap_or(Self::FALSE_ALARM_RATE),
+            folds: self.folds.unwrap_or(1),
             final_fit: self.final_fit,
             stop: self.stop_on.map(|StopOn::Synthetic| Stop {
                 patience: self.patience,
@@ -195,6 +216,11 @@ impl Settings {
                 "aspect must be 0.1 to 10, not {aspect}"
             )));
         }
+        if self.fast && self.chosen_method().is_some() {
+            return Err(Error::Invalid(
+                "fast is the default recipe's; with a method or a flow's settings it has no meaning".into(),
+            ));
+        }
         match self.pixel_size {
             Some(0) => Err(Error::Invalid("pixel_size must be at least 1".into())),
             _ => Ok(()),
@@ -217,7 +243,8 @@ impl Settings {
             return self.differnet_input(backbone);
         }
         let recipe = self.chosen_method().is_none() && backbone.family != Family::Vit;
-        let usual = if recipe {
+        let pyramid = recipe && !self.fast;
+        let usual = if pyramid {
             default.height * 3 / 2
         } else {
             default.height
@@ -238,7 +265,11 @@ impl Settings {
         Preprocessing {
             height,
             width,
-            pyramid: if recipe { further.to_vec() } else { Vec::new() },
+            pyramid: if pyramid {
+                further.to_vec()
+            } else {
+                Vec::new()
+            },
             ..default
         }
     }
