@@ -46,9 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let seen = imaging::decode_as(&args.image, &reading)?;
     let mut unlike = UnlikePhotos::default();
     unlike.add(|| args.image.display().to_string(), detector.unlike(&seen));
-    for note in unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    common::tell(unlike.notes(&detector.config().preprocessing));
     let image = seen.image;
     let visible = detector
         .config()

@@ -103,9 +103,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    for note in all_unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    common::tell(all_unlike.notes(&detector.config().preprocessing));
     summary(&args, images.len(), defective, failed)?;
     if failed > 0 {
         bail!("{failed} of {} images could not be inspected", images.len());
