@@ -94,6 +94,13 @@ impl PhotoArgs {
     }
 }
 
+/// Says what a person should know, a line each.
+pub fn tell(notes: Vec<String>) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+}
+
 /// Says which images below these folders are not read, once a run.
 pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
     let mut unread = Unread::default();

@@ -88,9 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
     let measured = measure(&args, &detector, &dataset)?;
-    for note in measured.original.notes(&detector) {
-        eprintln!("note: {note}");
-    }
+    common::tell(measured.original.notes(&detector));
     if let Some(path) = &args.report {
         write_report(&args, path, &detector, &dataset, &measured)?;
     }

@@ -49,9 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         || args.image.display().to_string(),
         detector.unlike(&seen).as_ref(),
     );
-    for note in unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    common::tell(unlike.notes(&detector.config().preprocessing));
     let image = seen.image;
     let visible = detector
         .config()

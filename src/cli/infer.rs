@@ -119,9 +119,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 
 /// What is to be said of all photos together.
 fn tell(args: &Args, detector: &Detector, unlike: &UnlikePhotos, scores: &[f32]) {
-    for note in unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    common::tell(unlike.notes(&detector.config().preprocessing));
     let calibrated = detector.config().calibration.as_ref().map(|c| c.threshold);
     let Some(threshold) = args.threshold.or(calibrated) else {
         return;

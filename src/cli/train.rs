@@ -72,8 +72,7 @@ pub struct Args {
     /// Input size in pixels: one number, or height x width as in 256x768; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
     size: Option<InputSize>,
-    /// Width over height of the input; by default the photos' where no method is named or they are far from square
-    /// (beyond 3:2, and neither --size nor --preset paper nor DifferNet is asked for), else 1
+    /// Width over height of the input; by default 1, and the photos' where no method is named or they are beyond 3:2
     #[arg(long, value_name = "X", conflicts_with = "from")]
     aspect: Option<f64>,
     /// Where features leave the backbone (stages of a ResNet from 1, blocks of a transformer from 0), for example 2,3;
@@ -449,9 +448,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
                 bar.set_position(done as u64);
             })?;
         bar.finish_and_clear();
-        for note in evaluation.notes(&detector) {
-            eprintln!("note: {note}");
-        }
+        common::tell(evaluation.notes(&detector));
         detector.set_metrics(evaluation.metrics.to_map());
         detector.save(&args.out)?;
     }
