@@ -33,6 +33,16 @@ pub enum Error {
         /// What is missing or wrong.
         reason: String,
     },
+    /// A folder's photos of which it is not certain what they are.
+    #[error("{}: {reason}; for example: {}", path.display(), guess.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Roles {
+        /// The folder of the data set.
+        path: PathBuf,
+        /// What was found and is not clear, with counts.
+        reason: String,
+        /// What would say it, if this guess is right.
+        guess: Vec<RoleOf>,
+    },
     /// A safetensors file lacks a tensor, or holds one of the wrong shape or type.
     #[error("{}: tensor `{tensor}`: {reason}", path.display())]
     Tensor {
@@ -107,6 +117,23 @@ pub enum Error {
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),
+}
+
+/// What photos are, as a field of `datasets::Roles` and of `dataset.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleOf {
+    /// `normal`, `abnormal`, `masks` or `normal_test`.
+    pub field: &'static str,
+    /// Folders, or patterns of files.
+    pub paths: Vec<PathBuf>,
+}
+
+impl std::fmt::Display for RoleOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quoted = |path: &PathBuf| format!("{:?}", path.to_string_lossy());
+        let paths: Vec<String> = self.paths.iter().map(quoted).collect();
+        write!(f, "{} = [{}]", self.field, paths.join(", "))
+    }
 }
 
 /// What would help against an error. Shown, it names the library's fields, modules and features; a program

@@ -120,7 +120,7 @@ pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Che
         train: data.train.len(),
         test_normal: data.test.iter().filter(|s| !s.is_defective()).count(),
         defects: classes(&data),
-        masks: data.test.iter().filter(|s| s.mask.is_some()).count(),
+        masks: data.test.iter().filter(|s| s.is_defective() && !s.masks.is_empty()).count(),
         sizes: sizes(&seen),
         name: data.name,
         problems,
@@ -142,10 +142,10 @@ fn look(sample: &Sample) -> Seen {
     let (size, pixels) = (Some(image.dimensions()), hasher.finish());
     match (
         sample.read_mask(image.width(), image.height()),
-        &sample.mask,
+        sample.masks.first(),
     ) {
         (Err(error), _) => broken(size, pixels, error),
-        (Ok(Some(mask)), Some(path)) if mask.area() == 0 => Seen {
+        (Ok(Some(mask)), Some(path)) if sample.is_defective() && mask.area() == 0 => Seen {
             size,
             pixels,
             problem: Some(problem(
@@ -181,11 +181,11 @@ fn problem(path: &Path, kind: ProblemKind, what: &str) -> Problem {
 fn missing_masks(data: &Dataset) -> Vec<Problem> {
     let what =
         "a defective image without a mask, though others have one; pixel metrics leave it out";
-    let masked = data.test.iter().any(|s| s.mask.is_some());
+    let masked = data.test.iter().any(|s| s.is_defective() && !s.masks.is_empty());
     let bare = data
         .test
         .iter()
-        .filter(|s| masked && s.is_defective() && s.mask.is_none());
+        .filter(|s| masked && s.is_defective() && s.masks.is_empty());
     bare.map(|s| problem(&s.image, ProblemKind::MaskMissing, what))
         .collect()
 }
@@ -220,7 +220,7 @@ fn without_a_role(dir: &Path, data: &Dataset) -> Result<Vec<Problem>> {
     }
     let samples = data.train.iter().chain(&data.test);
     let used: HashSet<&PathBuf> = samples
-        .flat_map(|s| std::iter::once(&s.image).chain(&s.mask))
+        .flat_map(|s| std::iter::once(&s.image).chain(&s.masks))
         .collect();
     let unused = list_images(&data.root)?
         .into_iter()

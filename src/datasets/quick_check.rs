@@ -1,5 +1,7 @@
 //! A quick check before something long: what would stop it after minutes should stop it at once.
 
+use std::path::PathBuf;
+
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
@@ -76,10 +78,8 @@ fn look(sample: &Sample) -> Result<()> {
         return Ok(());
     }
     let image = imaging::dimensions(&sample.image)?;
-    match &sample.mask {
-        Some(mask) => sample.expect_size(mask, imaging::dimensions(mask)?, image),
-        None => Ok(()),
-    }
+    let fits = |mask: &PathBuf| sample.expect_size(mask, imaging::dimensions(mask)?, image);
+    sample.masks.iter().try_for_each(fits)
 }
 
 #[cfg(test)]

@@ -1,0 +1,220 @@
+//! What photos are of which no folder says it: by their masks, by their names, by the folders beside; or it is not certain.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::super::masks::{marks, stem};
+use super::super::roles::{Kind, Label, Said, Split, one_kind};
+use super::super::layout;
+use super::photo::{Photo, Role, name};
+use super::unclear::{unclear, unclear_names};
+use crate::Result;
+
+/// A defect's class where nothing names one.
+pub(in crate::datasets) const DEFECT: &str = "defect";
+
+/// Gives every photo a role.
+///
+/// # Errors
+/// [`Error::Roles`](crate::Error::Roles) where it is not certain.
+pub(super) fn decide(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) -> Result<()> {
+    if photos.iter().any(|p| p.role == Some(Role::Unsure)) {
+        let why = "names contradict themselves or say that nobody knows, so that it is not certain which photos are good";
+        return Err(unclear(root, photos, masks, why));
+    }
+    by_masks(root, photos, masks)?;
+    by_names(root, photos)?;
+    by_folders(root, photos, masks)
+}
+
+/// Whether there are photos to train on that a folder calls good.
+fn some_called_good(photos: &[Photo]) -> bool {
+    let good = |p: &Photo| p.role == Some(Role::Normal) && p.split != Some(Split::Test);
+    photos.iter().any(good)
+}
+
+/// What a mask marks is a defect, whatever else is said; an empty one, where every photo has one, means a good photo.
+fn by_masks(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) -> Result<()> {
+    let look = |photo: &Photo| match &photo.role {
+        Some(Role::Defective(_)) => Ok(false),
+        _ => marks(&photo.masks),
+    };
+    let marked: Vec<bool> = photos.par_iter().map(look).collect::<Result<_>>()?;
+    let in_good = photos
+        .iter()
+        .zip(&marked)
+        .find(|(p, marked)| **marked && p.role == Some(Role::Normal));
+    if let Some((photo, _)) = in_good {
+        let why = format!(
+            "{} lies among the good ones, and its mask {} marks a defect; it is not certain which is right",
+            photo.place.display(),
+            layout::inside(root, &photo.masks[0]).display()
+        );
+        return Err(unclear(root, photos, masks, &why));
+    }
+    let open: Vec<usize> = (0..photos.len()).filter(|&i| photos[i].role.is_none()).collect();
+    if open.iter().all(|&i| photos[i].masks.is_empty()) {
+        return Ok(());
+    }
+    if some_called_good(photos) {
+        let folders: BTreeSet<PathBuf> = open
+            .iter()
+            .filter(|&&i| marked[i] && photos[i].folder() != Path::new(""))
+            .map(|&i| photos[i].folder().to_path_buf())
+            .collect();
+        for i in open {
+            if folders.contains(photos[i].folder()) {
+                photos[i].role = Some(Role::Defective(name(photos[i].folder())));
+            }
+        }
+        return Ok(());
+    }
+    for test in [false, true] {
+        let part = open.iter().copied().filter(|&i| (photos[i].split == Some(Split::Test)) == test);
+        let part: Vec<usize> = part.collect();
+        let masked = part.iter().filter(|&&i| !photos[i].masks.is_empty()).count();
+        if masked == 0 {
+            continue;
+        }
+        if masked < part.len() {
+            let without = part.len() - masked;
+            let why = format!(
+                "{masked} photos have a mask and {without} have none; whether those without are good is not certain"
+            );
+            return Err(unclear(root, photos, masks, &why));
+        }
+        let classes = classes(photos, &part);
+        for i in part {
+            photos[i].role = Some(match marked[i] {
+                true => Role::Defective(classes[&i].clone()),
+                false => Role::Normal,
+            });
+        }
+    }
+    leave_out(photos, &marked);
+    Ok(())
+}
+
+/// Defects by the folders that photos lie in, where those differ and are not merely numbered.
+fn classes(photos: &[Photo], part: &[usize]) -> HashMap<usize, String> {
+    let class = |photo: &Photo| {
+        let folders = photo.folder().ancestors().map(name);
+        let mut named = folders.filter(|n| {
+            let said = Said::of(n);
+            said.kind == Kind::Other && said.split.is_none() && !n.ends_with(|c: char| c.is_ascii_digit())
+        });
+        named.next()
+    };
+    let named: Vec<Option<String>> = part.iter().map(|&i| class(&photos[i])).collect();
+    let several = named.iter().collect::<BTreeSet<_>>().len() > 1;
+    let chosen = named.into_iter().map(|n| n.filter(|_| several));
+    let chosen = chosen.map(|name| name.unwrap_or_else(|| DEFECT.to_string()));
+    part.iter().copied().zip(chosen).collect()
+}
+
+/// Where the part for tests has defects of its own, those that lie in the part for training are for neither.
+fn leave_out(photos: &mut Vec<Photo>, marked: &[bool]) {
+    let defective = |p: &Photo| matches!(p.role, Some(Role::Defective(_)));
+    if !photos.iter().any(|p| p.split == Some(Split::Test) && defective(p)) {
+        return;
+    }
+    let mut marked = marked.iter();
+    photos.retain(|photo| {
+        let marked = marked.next().is_some_and(|marked| *marked);
+        !(marked && photo.split == Some(Split::Train))
+    });
+}
+
+/// `good_01.png` and `bad_01.png` in one folder.
+fn by_names(root: &Path, photos: &mut [Photo]) -> Result<()> {
+    let said: Vec<Option<Label>> = photos.iter().map(|p| Said::of(&stem(&p.place)).label).collect();
+    let bad = |i: usize| said[i] == Some(Label::Defective);
+    if let Some(i) = (0..photos.len()).find(|&i| bad(i) && photos[i].role == Some(Role::Normal)) {
+        let file = photos[i].place.display();
+        let why = format!("{file} lies among the good ones and is called defective; it is not certain which is right");
+        return Err(unclear_names(root, photos[i].folder(), &[&photos[i]], &why));
+    }
+    let mut folders: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for i in (0..photos.len()).filter(|&i| photos[i].role.is_none()) {
+        folders.entry(photos[i].folder().to_path_buf()).or_default().push(i);
+    }
+    for (folder, inside) in folders {
+        let of = |label: Label| inside.iter().copied().filter(|&i| said[i] == Some(label)).collect::<Vec<_>>();
+        let (good, defective) = (of(Label::Normal), of(Label::Defective));
+        let told = good.len() + defective.len();
+        if told == 0 {
+            continue;
+        }
+        if told < inside.len() {
+            let why = format!(
+                "of {} photos {} are called good and {} defective by their names, and of the others it is not certain",
+                inside.len(),
+                good.len(),
+                defective.len()
+            );
+            let bad: Vec<&Photo> = defective.iter().map(|&i| &photos[i]).collect();
+            return Err(unclear_names(root, &folder, &bad, &why));
+        }
+        for i in good {
+            photos[i].role = Some(Role::Normal);
+        }
+        for i in defective {
+            let stem = stem(&photos[i].place);
+            let class = stem.trim_end_matches(|c: char| !c.is_alphabetic());
+            photos[i].role = Some(Role::Defective(class.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// A flat folder, or folders that hold more of the same, are good photos; anything else is not certain.
+fn by_folders(root: &Path, photos: &mut [Photo], masks: &[PathBuf]) -> Result<()> {
+    let open = |p: &&Photo| p.role.is_none();
+    if !photos.iter().any(|p| p.role.is_none()) {
+        return Ok(());
+    }
+    let stop = |why: &str| Err(unclear(root, photos, masks, why));
+    if photos.iter().filter(open).any(|p| p.split == Some(Split::Test)) {
+        return stop("a test photo needs a label: put it into test/good or test/<name of the defect>, or say where the good ones are");
+    }
+    if some_called_good(photos) {
+        return stop("some folders are called good, and of the others it is not certain what they hold");
+    }
+    let folders: BTreeSet<&Path> = photos.iter().filter(open).map(Photo::folder).collect();
+    if !uniform(&folders) {
+        return stop("several folders hold photos, and it is not certain which are of good products");
+    }
+    let bad = |p: &Photo| matches!(p.role, Some(Role::Defective(_))) && p.split != Some(Split::Test);
+    let parts = folders.iter().flat_map(|folder| folder.ancestors());
+    let plain = parts.map(name).all(|n| n.is_empty() || Said::of(&n).kind != Kind::Other);
+    if photos.iter().any(bad) && !plain {
+        return stop("some photos are called defective, and of the others it is not certain that they are good");
+    }
+    let title = Said::of(&layout::folder_name(root));
+    if photos.iter().all(|p| p.role.is_none()) && title.certain && title.label == Some(Label::Defective) {
+        return stop("the folder is called as if its photos were defective");
+    }
+    for photo in photos.iter_mut().filter(|p| p.role.is_none()) {
+        photo.role = Some(Role::Normal);
+    }
+    Ok(())
+}
+
+/// Whether folders that branch do so by dates, lots, cameras and the like.
+fn uniform(folders: &BTreeSet<&Path>) -> bool {
+    let mut children: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+    for folder in folders {
+        for part in folder.ancestors() {
+            if let Some(parent) = part.parent() {
+                children.entry(parent).or_default().insert(name(part));
+            }
+        }
+    }
+    children.iter().all(|(parent, names)| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let alone = names.len() == 1 && !folders.contains(parent);
+        alone || one_kind(&names)
+    })
+}

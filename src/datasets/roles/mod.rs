@@ -1,0 +1,7 @@
+//! What names say: words, labels, and whether folders hold more of the same.
+
+mod said;
+mod vocabulary;
+mod words;
+
+pub(super) use said::{Kind, Label, Said, Split, one_kind};
