@@ -5,6 +5,8 @@
 mod changed;
 #[path = "datasets/check.rs"]
 mod check;
+#[path = "datasets/roles.rs"]
+mod roles;
 #[path = "datasets/public.rs"]
 mod public;
 
@@ -77,7 +79,10 @@ fn describe(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
 
 fn fails(opened: Result<Dataset>, says: &str) {
     let error = opened.unwrap_err();
-    assert!(matches!(error, Error::Dataset { .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Dataset { .. } | Error::Roles { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(text.contains(says) && !text.contains('\n'), "{text}");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Dataset, Sample, cifar10, folder, open};
+use super::{Dataset, FolderRole, Sample, cifar10, folder, open};
 use crate::imaging::list_images;
 use crate::{Error, Result};
 
@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub struct CheckReport {
     /// The category.
     pub name: String,
+    /// What each folder was taken for.
+    pub folders: Vec<FolderRole>,
     /// Normal images to train on.
     pub train: usize,
     /// Normal images to test on.
@@ -100,7 +102,17 @@ struct Seen {
 /// # Errors
 /// As [`open`]; problems of single files are in the report.
 pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
-    let data = open(dir)?;
+    check_opened(&open(dir)?, progress)
+}
+
+/// [`check`] of a data set that is open.
+///
+/// # Errors
+/// When its folder cannot be listed; problems of single files are in the report.
+pub fn check_opened(
+    data: &Dataset,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<CheckReport> {
     let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
     let done = AtomicUsize::new(0);
     let seen: Vec<Seen> = samples
@@ -112,17 +124,18 @@ pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Che
         })
         .collect();
     let mut problems: Vec<Problem> = seen.iter().filter_map(|s| s.problem.clone()).collect();
-    problems.extend(missing_masks(&data));
-    problems.extend(trained_on(&data, &seen));
-    problems.extend(without_a_role(dir, &data)?);
+    problems.extend(missing_masks(data));
+    problems.extend(trained_on(data, &seen));
+    problems.extend(without_a_role(data)?);
     problems.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(CheckReport {
+        folders: data.folders(),
         train: data.train.len(),
         test_normal: data.test.iter().filter(|s| !s.is_defective()).count(),
-        defects: classes(&data),
+        defects: classes(data),
         masks: data.test.iter().filter(|s| s.is_defective() && !s.masks.is_empty()).count(),
         sizes: sizes(&seen),
-        name: data.name,
+        name: data.name.clone(),
         problems,
     })
 }
@@ -213,9 +226,9 @@ fn trained_on(data: &Dataset, seen: &[Seen]) -> Vec<Problem> {
         .collect()
 }
 
-fn without_a_role(dir: &Path, data: &Dataset) -> Result<Vec<Problem>> {
+fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
     // The other classes' images are there for the other data sets.
-    if cifar10::class_at(dir).is_some() {
+    if data.train.iter().any(|s| s.record.is_some()) || cifar10::is_here(&data.root) {
         return Ok(Vec::new());
     }
     let samples = data.train.iter().chain(&data.test);

@@ -121,7 +121,13 @@ fn split(words: &[Word]) -> Option<Split> {
 fn kind(words: &[Word]) -> Kind {
     let has = |what: fn(&Word) -> bool| words.iter().any(what);
     let serial = has(|w| matches!(w, Word::Serial));
-    if has(|w| matches!(w, Word::Other | Word::Class | Word::Not | Word::Free))
+    let speaks = |w: &Word| {
+        matches!(
+            w,
+            Word::Other | Word::Class | Word::WeakMask | Word::Not | Word::Free | Word::Unsure
+        )
+    };
+    if words.iter().any(speaks)
         || has(|w| matches!(w, Word::Letter)) && !serial
     {
         return Kind::Other;
@@ -157,7 +163,12 @@ fn numbered(names: &[&str]) -> bool {
     };
     let has_number = |name: &&str| name.chars().any(|c| c.is_ascii_digit());
     let letters = first.chars().filter(|c| c.is_alphabetic()).count();
-    let speaks = |w: &Word| matches!(w, Word::Class | Word::Not | Word::Free | Word::Unsure);
+    let speaks = |w: &Word| {
+        matches!(
+            w,
+            Word::Class | Word::WeakMask | Word::Not | Word::Free | Word::Unsure
+        )
+    };
     letters > 2
         && names.iter().all(has_number)
         && names.iter().all(|name| template(name) == first)
@@ -194,7 +205,7 @@ mod tests {
     fn defective_ones_in_many_languages() {
         labels(
             "bad, NG, NG parts, NGParts, ng_003, not_good, not good, NotGood, notgood, no good, nogood, NOK, not ok, non ok, non-OK, n.i.O., \
-             niO, NIO, KO, abnormal_dir, Abnormal images, fail, failed, reject, rejected, not so good, not accepted, unacceptable, \
+             niO, NIO, KO, abnormal_dir, Abnormal images, fail, failed, reject, rejected, not so good, not accepted, unacceptable, isn't good, never good, BADIMG, \
              defects, Defective, anomalies, faulty, broken_large, scratches, nicht gut, nicht in Ordnung, Schlechtteile, Ausschuss, \
              fehlerhaft, défauts, défectueux, De\u{301}fauts, non conforme, pas bon, defectuosos, malas, no bueno, sin aprobado, difettosi, scarti, non conformi, \
              defeituosas, não conforme, ruim, slecht, afgekeurd, niet goed, wadliwe, uszkodzone, złe, vadné, zmetky, špatné, брак, не годные, \
@@ -208,12 +219,12 @@ mod tests {
     fn parts_of_words_and_unclear_names_say_nothing() {
         labels(
             "unbroken, okra, goodyear, Normandy, okapi, badminton, nokia, kotlin, passport, first_pass_optics, defend, failsafe, \
-             gutschein, crackers, anomaloscope, bonsai, testament, 0, 1, positive, negative, true, false, A, class_0, 2024-05-01, \
+             gutschein, crackers, anomaloscope, bonsai, testament, 0, 1, positive, negative, true, A, class_0, 2024-05-01, \
              lot_17, monday, bottle, images, .tmpaNGx3, normandie, masked, abadan, no_5, 3bad4f9",
             None,
         );
         labels(
-            "good_and_bad, ok-ng, maybe good, almost_good, good_but_scratched, unsorted, no_mask",
+            "good_and_bad, ok-ng, maybe good, almost_good, good_but_scratched, unsorted, no_mask, fake good, false_ng, half-good",
             Some(Label::Unsure),
         );
         labels(
@@ -249,7 +260,7 @@ mod tests {
         }
         for names in [
             "0 1", "1 2", "a b", "A B C", "class0 class1", "type_1 type_2", "screw nut", "crack1 hole2", "c0 c1", "raw processed",
-            "positive negative", "crazing patches", "grade1 grade2", "monday broken-ish", "no_1x hole",
+            "positive negative", "crazing patches", "grade1 grade2", "label_0 label_1", "monday broken-ish", "no_1x hole",
         ] {
             assert!(!one_kind(&names.split(' ').collect::<Vec<_>>()), "{names}");
         }

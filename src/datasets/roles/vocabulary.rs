@@ -36,14 +36,14 @@ pub(super) const PHRASES: [(&[&str], Word); 7] = [
     (&["in", "ordnung"], Word::Normal),
 ];
 
-const NORMAL: &str = "good goods normal normals ok okay oks nondefective defectfree faultless flawless spotless conforming \
+const NORMAL: &str = "good goods okey normal normals ok okay oks nondefective defectfree faultless flawless spotless conforming \
     conform compliant acceptable accept accepts accepted passed passing approved correct healthy undamaged intact unblemished \
-    gut gute guten gutes guter gutteil gutteile normale normaler normales fehlerfrei fehlerfreie mangelfrei einwandfrei intakt \
+    gut gute guten gutes guter gutteil gutteile normale normaler normales fehlerfrei fehlerfreie fehlerlos fehlerlose mangelfrei einwandfrei intakt \
     unbeschädigt unbeschaedigt unbeschädigte \
     bon bons bonne bonnes normaux normales conforme conformes sain sains \
-    bueno buenos buena buenas correcto correctos correcta correctas aceptado aceptados aprobado aprobados \
+    bueno buenos buena buenas correcto correctos correcta correctas aceptado aceptados aceptada aceptadas aprobado aprobados aprobada aprobadas \
     buono buoni buona buone normali conformi corretto corretti \
-    bons boas normais aprovado aprovados \
+    bons boas normais aprovado aprovados aprovada aprovadas \
     goed goede normaal goedgekeurd goedgekeurde \
     dobry dobre dobra dobrze normalny normalne normalna prawidłowy prawidłowe poprawny poprawne sprawny sprawne \
     dobrý dobré dobrá normální bezvadný bezvadné \
@@ -51,30 +51,30 @@ const NORMAL: &str = "good goods normal normals ok okay oks nondefective defectf
     正常 正常品 良品 合格 合格品 好品 好 完好 良好 良 양품 정상 정상품 합격 합격품 양호 양호품 \
     iyi sağlam saglam kusursuz hatasız hatasiz uygun";
 
-const DEFECTIVE: &str = "bad defect defects defective defectives ng ngs nok noks ko anomaly anomalies anomalous anomal abnormal \
+const DEFECTIVE: &str = "bad bads ungood nc defect defects defective defectives ng ngs nok noks ko anomaly anomalies anomalous anomal abnormal \
     abnormals abnormality abnormalities anormal fault faults faulty faulted reject rejects rejected rejection rejections fail \
     fails failed failing failure failures nonconforming nonconform nonconformity unacceptable invalid incorrect scrap scrapped \
     damaged damage damages broken flaw flaws flawed unhealthy outlier outliers nogo imperfect imperfection imperfections error \
     errors scratch scratches scratched crack cracks cracked dent dents dented stain stains stained contaminated contamination \
     corroded corrosion \
     schlecht schlechte schlechten schlechtes schlechtteil schlechtteile fehler fehlerhaft fehlerhafte fehlerteil fehlerteile \
-    defekt defekte defekter mangel mängel mangelhaft ausschuss ausschuß nio niO anomalie anomalien anormale kaputt beschädigt \
+    defekt defekte defekter mangel mängel mangelhaft mangelhafte fehlern mängeln ausschuss ausschuß nio niO anomalie anomalien anormale kaputt beschädigt \
     beschaedigt beschädigte kratzer riss risse \
     mauvais mauvaise mauvaises défaut défauts défectueux défectueuse défectueuses anormaux anormales rebut rebuts cassé cassés \
     rejeté rejetés rayure rayures fissure fissures \
     malo malos mala malas defecto defectos defectuoso defectuosos defectuosa defectuosas anomalía anomalías anormales rechazado \
-    rechazados rechazo rechazos fallo fallos falla fallas roto rotos dañado dañados incorrecto incorrectos \
+    rechazados rechazada rechazadas rechazo rechazos fallo fallos falla fallas roto rotos dañado dañados incorrecto incorrectos \
     cattivo cattivi cattiva cattive difetto difetti difettoso difettosi difettosa difettose anomalo anomali anomala anormali \
     scarto scarti guasto guasti rotto rotti graffio graffi \
     ruim mau maus defeito defeitos defeituoso defeituosos defeituosa defeituosas anomalia anomalias anormais rejeitado \
-    rejeitados refugo refugos quebrado quebrados reprovado reprovados \
+    rejeitados refugo refugos quebrado quebrados reprovado reprovados reprovada reprovadas \
     slecht slechte fout fouten foute foutief defecten afwijking afwijkingen afgekeurd afgekeurde kapot beschadigd gebrek gebreken \
     abnormaal \
-    zły złe zła źle wada wady wadliwy wadliwe wadliwa uszkodzony uszkodzone uszkodzona defekty nieprawidłowy nieprawidłowe \
+    zły złe zła źle wada wady wad wadami usterka usterki usterek defektów wadliwy wadliwe wadliwa uszkodzony uszkodzone uszkodzona defekty nieprawidłowy nieprawidłowe \
     niepoprawny niepoprawne braki odrzut odrzuty odrzucone \
-    špatný špatné špatná vada vady vadný vadné vadná poškozený poškozené poškozená defektní zmetek zmetky chyba chyby chybný chybné \
+    špatný špatné špatná vada vady vad vadami závad vadný vadné vadná poškozený poškozené poškozená defektní zmetek zmetky chyba chyby chybný chybné \
     nedostatek závada závady \
-    плохой плохие плохо брак бракованный бракованные дефект дефекты дефектный дефектные аномалия аномалии аномальный аномальные \
+    плохой плохие плохо брак бракованный бракованные дефект дефекты дефектов дефекта дефектами брака дефектный дефектные аномалия аномалии аномальный аномальные \
     негодный негодные неисправный неисправные повреждение повреждения поврежденный поврежденные \
     不良 不良品 缺陷 缺陷品 有缺陷 异常 異常 異常品 不合格 不合格品 瑕疵 瑕疵品 次品 坏品 坏 故障 破损 划痕 裂纹 欠陥 欠陥品 \
     欠点 傷 キズ 汚れ 불량 불량품 비정상 결함 불합격 이상 하자 스크래치 \
@@ -96,17 +96,17 @@ const TEST: &str = "test tests testing testset testdata eval evaluation prüfung
 const VALIDATION: &str = "validation val validierung validación validazione validação walidacja validace валидация 验证 驗證 検証 검증 \
     doğrulama";
 
-const NOT: &str = "not no non none without zero nicht kein keine keinen ohne pas sans sin sem não nao senza zonder geen niet nie bez ne \
+const NOT: &str = "not no non none without zero isn isnt arent wasnt never neither nor hardly cannot nicht kein keine keinen ohne pas sans sin sem não nao senza zonder geen niet nie bez ne \
     není neni не без нет 无 無 非 未 没有 不 무";
 
-const UNSURE: &str = "unsure unknown unclear maybe perhaps borderline doubtful questionable suspect suspicious almost nearly partly \
+const UNSURE: &str = "unsure unknown unclear maybe perhaps borderline doubtful questionable suspect suspicious almost nearly partly partially half pseudo quasi fake false was previously formerly before after \
     mixed mix misc miscellaneous other others todo unsorted unlabeled unlabelled rework reworked repaired unchecked review but \
-    unbekannt gemischt zweifelhaft unklar sonstige aber mais pero ma divers autres otros altri";
+    unbekannt gemischt zweifelhaft unklar sonstige aber pero autres otros altri";
 
 const NEUTRAL: &str = "image images img imgs photo photos picture pictures pic pics part parts piece pieces sample samples specimen \
     specimens product products item items data dataset datasets set sets dir dirs folder folders file files of the a all any and \
     only with yet so from for rgb frames object objects unit units product \
-    bild bilder foto fotos teil teile muster proben stück stücke ordner produkt produkte und mit alle aufnahmen \
+    bild bilder foto fotos teil teile muster proben stück stücke ordner produkt produkte und mit com alle aufnahmen \
     pièce pièces échantillon échantillons produit produits et de avec \
     imagen imágenes pieza piezas muestra muestras producto productos y con \
     immagine immagini pezzo pezzi campione campioni prodotto prodotti \

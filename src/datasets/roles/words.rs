@@ -39,7 +39,7 @@ impl Word {
     /// Whether two such words may be written as one: `goodparts`, but not `goodyear`.
     fn joins(self, text: &str) -> bool {
         match self {
-            Self::Neutral => text.chars().count() > 3,
+            Self::Neutral => text.chars().count() > 3 || ["img", "pic", "dir", "set"].contains(&text),
             Self::Serial | Self::Class | Self::Unsure => false,
             _ => true,
         }
