@@ -34,7 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// A folder's photos of which it is not certain what they are.
-    #[error("{}: {reason}; for example: {}", path.display(), guess.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("{}: {reason}; say it in its dataset.toml, for example: {}", path.display(), as_fields(path, guess))]
     Roles {
         /// The folder of the data set.
         path: PathBuf,
@@ -128,12 +128,18 @@ pub struct RoleOf {
     pub paths: Vec<PathBuf>,
 }
 
-impl std::fmt::Display for RoleOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let quoted = |path: &PathBuf| format!("{:?}", path.to_string_lossy());
-        let paths: Vec<String> = self.paths.iter().map(quoted).collect();
-        write!(f, "{} = [{}]", self.field, paths.join(", "))
-    }
+/// Roles as fields, with paths inside the data set's folder.
+fn as_fields(root: &Path, roles: &[RoleOf]) -> String {
+    let quoted = |path: &PathBuf| match path.strip_prefix(root) {
+        Ok(inside) if inside.as_os_str().is_empty() => "\".\"".to_string(),
+        Ok(inside) => format!("{:?}", inside.to_string_lossy()),
+        Err(_) => format!("{:?}", path.to_string_lossy()),
+    };
+    let field = |role: &RoleOf| {
+        let paths: Vec<String> = role.paths.iter().map(quoted).collect();
+        format!("{} = [{}]", role.field, paths.join(", "))
+    };
+    roles.iter().map(field).collect::<Vec<_>>().join(", ")
 }
 
 /// What would help against an error. Shown, it names the library's fields, modules and features; a program

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "cli/roles.rs"]
+mod roles;
 use program::{fastflow, generate, parsed, run, succeed, text, told};
 
 /// A small data set and a detector trained on it, made once for all tests.

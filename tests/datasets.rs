@@ -5,10 +5,10 @@
 mod changed;
 #[path = "datasets/check.rs"]
 mod check;
-#[path = "datasets/roles.rs"]
-mod roles;
 #[path = "datasets/public.rs"]
 mod public;
+#[path = "datasets/roles.rs"]
+mod roles;
 
 use std::fs;
 use std::path::{Path, PathBuf};

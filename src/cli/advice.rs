@@ -133,7 +133,9 @@ mod tests {
             r"p: it is not certain; say it, for example: --normal 'p/OK parts' --normal-test 'p/it'\''s'"
         );
         let text = error.to_string();
-        assert!(text.ends_with(r#"normal = ["p/OK parts"], normal_test = ["p/it's"]"#));
+        assert!(text.ends_with(
+            r#"dataset.toml, for example: normal = ["OK parts"], normal_test = ["it's"]"#
+        ));
     }
 
     #[test]

@@ -194,15 +194,30 @@ fn folders_text(folders: &[FolderRole]) -> String {
         "" => ".".to_string(),
         some => format!("{some}/"),
     };
-    let width = folders.iter().take(FOLDERS).map(|f| name(f).chars().count()).max();
+    let width = folders
+        .iter()
+        .take(FOLDERS)
+        .map(|f| name(f).chars().count())
+        .max();
     let width = width.unwrap_or_default();
     let line = |f: &FolderRole| {
-        let class = f.class.as_ref().map_or(String::new(), |class| format!(": {class}"));
-        format!("  {:width$}  {:>6}  {}{class}\n", name(f), f.files, f.role.words())
+        let class = f
+            .class
+            .as_ref()
+            .map_or(String::new(), |class| format!(": {class}"));
+        format!(
+            "  {:width$}  {:>6}  {}{class}\n",
+            name(f),
+            f.files,
+            f.role.words()
+        )
     };
     let mut text: String = folders.iter().take(FOLDERS).map(line).collect();
     if folders.len() > FOLDERS {
-        text += &format!("  and {} more folders (--json lists all)\n", folders.len() - FOLDERS);
+        text += &format!(
+            "  and {} more folders (--json lists all)\n",
+            folders.len() - FOLDERS
+        );
     }
     text
 }
@@ -210,11 +225,11 @@ fn folders_text(folders: &[FolderRole]) -> String {
 /// A report as people read it.
 fn report_text(report: &CheckReport) -> String {
     let defective: usize = report.defects.values().sum();
-    let mut text = format!("{}:\n{}", report.name, folders_text(&report.folders));
-    text += &format!(
+    let mut text = format!(
         "{}: {} normal images to train on; to test on {} good, {defective} defective ({} with a mask)\n",
         report.name, report.train, report.test_normal, report.masks
     );
+    text += &folders_text(&report.folders);
     let list = |items: Vec<String>| items.join(", ");
     if !report.defects.is_empty() {
         let classes = report.defects.iter();

@@ -15,6 +15,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// The folder, where it was named.
+    pub fn dir(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
     /// Opens it.
     pub fn open(&self) -> anyhow::Result<Dataset> {
         self.roles.open(self.data.as_deref())

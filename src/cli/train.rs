@@ -288,7 +288,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let (origin, mut config) = origin(&args, &settings, &device)?;
     run_settings.apply(&mut config);
-    config.dataset = args.dataset.record().or_else(|| recognised(&dataset.root));
+    config.dataset = args
+        .dataset
+        .record()
+        .or_else(|| recognised(args.data.dir().unwrap_or(&dataset.root)));
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
     progress.note(&format!("{}: {}", dataset.name, dataset.summary()));

@@ -133,7 +133,11 @@ pub fn check_opened(
         train: data.train.len(),
         test_normal: data.test.iter().filter(|s| !s.is_defective()).count(),
         defects: classes(data),
-        masks: data.test.iter().filter(|s| s.is_defective() && !s.masks.is_empty()).count(),
+        masks: data
+            .test
+            .iter()
+            .filter(|s| s.is_defective() && !s.masks.is_empty())
+            .count(),
         sizes: sizes(&seen),
         name: data.name.clone(),
         problems,
@@ -194,7 +198,10 @@ fn problem(path: &Path, kind: ProblemKind, what: &str) -> Problem {
 fn missing_masks(data: &Dataset) -> Vec<Problem> {
     let what =
         "a defective image without a mask, though others have one; pixel metrics leave it out";
-    let masked = data.test.iter().any(|s| s.is_defective() && !s.masks.is_empty());
+    let masked = data
+        .test
+        .iter()
+        .any(|s| s.is_defective() && !s.masks.is_empty());
     let bare = data
         .test
         .iter()

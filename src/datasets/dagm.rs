@@ -14,7 +14,9 @@ const MASKS: &str = "Label";
 
 /// Whether a folder is one of DAGM's classes.
 pub(super) fn is_here(dir: &Path) -> bool {
-    [TRAIN, TEST].iter().all(|part| dir.join(part).join(MASKS).is_dir())
+    [TRAIN, TEST]
+        .iter()
+        .all(|part| dir.join(part).join(MASKS).is_dir())
 }
 
 /// Reads a class; the defective photos of its `Train` are for neither, because `Test` has its own.

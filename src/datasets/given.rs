@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+use super::Dataset;
 use super::folder::{self, DEFECT, Photo, Role};
 use super::layout::{self, fault};
-use super::masks::marks;
+use super::masks::{Masks, marks};
 use super::roles::Split;
-use super::Dataset;
 use crate::imaging::{is_image_file, list_images};
 use crate::{Error, Result, RoleOf};
 
@@ -72,7 +72,10 @@ impl Roles {
         let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
         toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = 1 + text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+            let line = 1 + text.as_bytes()[..start]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             let message = error.message().replace('\n', " ");
             fault(file, format!("line {line}: {message}"))
         })
@@ -91,7 +94,10 @@ struct Entry {
 pub(super) fn open(root: Option<&Path>, bases: &[&Path], roles: &Roles) -> Result<Dataset> {
     let place = root.unwrap_or(Path::new("."));
     if roles.normal.is_empty() {
-        return Err(fault(place, "`normal` is missing: it names the photos of good products"));
+        return Err(fault(
+            place,
+            "`normal` is missing: it names the photos of good products",
+        ));
     }
     let mut entries = Vec::new();
     for (field, patterns) in roles.fields() {
@@ -106,18 +112,25 @@ pub(super) fn open(root: Option<&Path>, bases: &[&Path], roles: &Roles) -> Resul
     no_bad_names(&root, &entries)?;
     let (mut photos, masks) = assign(&root, &entries)?;
     folder::attach_masks(&root, &masks, &mut photos);
+    by_entries(&entries, &mut photos);
     for photo in photos.iter_mut().filter(|p| p.role == Some(Role::Normal)) {
         if marks(&photo.masks)? {
             photo.role = Some(Role::Defective(DEFECT.into()));
         }
     }
-    let name = roles.name.clone().unwrap_or_else(|| layout::folder_name(&root));
+    let name = roles
+        .name
+        .clone()
+        .unwrap_or_else(|| layout::folder_name(&root));
     Ok(folder::assemble(&root, name, photos))
 }
 
 /// Without `./` in front: the same file has one path.
 fn tidy(path: &Path) -> PathBuf {
-    let tidy: PathBuf = path.components().filter(|c| *c != Component::CurDir).collect();
+    let tidy: PathBuf = path
+        .components()
+        .filter(|c| *c != Component::CurDir)
+        .collect();
     match tidy.as_os_str().is_empty() {
         true => PathBuf::from("."),
         false => tidy,
@@ -131,17 +144,27 @@ fn expand(entry: &Path, field: &str, bases: &[&Path]) -> Result<Vec<PathBuf>> {
         if path.exists() {
             return Ok(vec![tidy(&path)]);
         }
-        let Some(pattern) = path.to_str() else { continue };
+        let Some(pattern) = path.to_str() else {
+            continue;
+        };
         let wrong = |e: glob::PatternError| fault(&path, format!("`{field}`: {e}"));
-        let found: Vec<PathBuf> = glob::glob(pattern).map_err(wrong)?.filter_map(|p| p.ok()).collect();
+        let found: Vec<PathBuf> = glob::glob(pattern)
+            .map_err(wrong)?
+            .filter_map(|p| p.ok())
+            .collect();
         let usable = |p: &PathBuf| p.is_dir() || is_image_file(p);
         let found: Vec<PathBuf> = found.into_iter().filter(usable).map(|p| tidy(&p)).collect();
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    let path = bases.first().map_or(entry.to_path_buf(), |base| base.join(entry));
-    Err(fault(&path, format!("`{field}`: there is no such folder or file")))
+    let path = bases
+        .first()
+        .map_or(entry.to_path_buf(), |base| base.join(entry));
+    Err(fault(
+        &path,
+        format!("`{field}`: there is no such folder or file"),
+    ))
 }
 
 fn images(path: &Path) -> Result<Vec<PathBuf>> {
@@ -180,11 +203,24 @@ fn no_bad_names(root: &Path, entries: &[Entry]) -> Result<()> {
                 "{} is called defective and lies in {good}, which is said to be good; say of it too what it is",
                 bad.display()
             );
-            let said = entries.iter().filter(|e| e.field == "normal").map(|e| e.path.clone());
-            let normal = RoleOf { field: "normal", paths: said.collect() };
-            let mut abnormal: Vec<PathBuf> = entries.iter().filter(|e| e.field == "abnormal").map(|e| e.path.clone()).collect();
+            let said = entries
+                .iter()
+                .filter(|e| e.field == "normal")
+                .map(|e| e.path.clone());
+            let normal = RoleOf {
+                field: "normal",
+                paths: said.collect(),
+            };
+            let mut abnormal: Vec<PathBuf> = entries
+                .iter()
+                .filter(|e| e.field == "abnormal")
+                .map(|e| e.path.clone())
+                .collect();
             abnormal.push(bad);
-            let abnormal = RoleOf { field: "abnormal", paths: abnormal };
+            let abnormal = RoleOf {
+                field: "abnormal",
+                paths: abnormal,
+            };
             return Err(Error::Roles {
                 path: root.to_path_buf(),
                 reason,
@@ -193,6 +229,43 @@ fn no_bad_names(root: &Path, entries: &[Entry]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Masks that lie in their folder as photos do in theirs; defective photos come first.
+fn by_entries(entries: &[Entry], photos: &mut [Photo]) {
+    let used: HashSet<PathBuf> = photos.iter().flat_map(|p| p.masks.clone()).collect();
+    let places = |field: fn(&str) -> bool| -> Vec<(PathBuf, PathBuf)> {
+        let chosen = entries.iter().filter(|entry| field(entry.field));
+        let placed = chosen.flat_map(|entry| {
+            let inside = |file: &PathBuf| {
+                (
+                    layout::inside(&entry.path, file).to_path_buf(),
+                    file.clone(),
+                )
+            };
+            entry.files.iter().map(inside)
+        });
+        placed.collect()
+    };
+    let mut free = places(|field| field == "masks");
+    free.retain(|(_, file)| !used.contains(file));
+    let of_photos = places(|field| field != "masks");
+    let place: BTreeMap<PathBuf, PathBuf> = of_photos
+        .into_iter()
+        .map(|(place, file)| (file, place))
+        .collect();
+    for defective in [true, false] {
+        let masks = Masks::new(free.iter().cloned());
+        let turn = |p: &Photo| {
+            p.masks.is_empty() && matches!(p.role, Some(Role::Defective(_))) == defective
+        };
+        for photo in photos.iter_mut().filter(|p| turn(p)) {
+            photo.masks = place
+                .get(&photo.file)
+                .map_or(Vec::new(), |place| masks.of(place));
+            free.retain(|(_, file)| !photo.masks.contains(file));
+        }
+    }
 }
 
 /// Each file to the deepest entry that it lies in; masks that lie beside photos are found there.
@@ -205,7 +278,10 @@ fn assign(root: &Path, entries: &[Entry]) -> Result<(Vec<Photo>, Vec<PathBuf>)> 
             match before {
                 Some(before) if depth(before) > depth(entry) => {}
                 Some(before) if depth(before) == depth(entry) && before.field != entry.field => {
-                    let reason = format!("is named twice, in `{}` and in `{}`", before.field, entry.field);
+                    let reason = format!(
+                        "is named twice, in `{}` and in `{}`",
+                        before.field, entry.field
+                    );
                     return Err(fault(file, reason));
                 }
                 _ => {
@@ -215,7 +291,11 @@ fn assign(root: &Path, entries: &[Entry]) -> Result<(Vec<Photo>, Vec<PathBuf>)> 
         }
     }
     let is_mask = |entry: &Entry| entry.field == "masks";
-    let rest: Vec<&Path> = of.iter().filter(|(_, e)| !is_mask(e)).map(|(f, _)| *f).collect();
+    let rest: Vec<&Path> = of
+        .iter()
+        .filter(|(_, e)| !is_mask(e))
+        .map(|(f, _)| *f)
+        .collect();
     let beside = folder::masks_beside(&rest);
     let (mut photos, mut masks) = (Vec::new(), Vec::new());
     for (file, entry) in of {

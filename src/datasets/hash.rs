@@ -35,7 +35,8 @@ impl Dataset {
     }
 
     fn line(&self, split: &str, sample: &Sample, contents: &BTreeMap<&PathBuf, String>) -> String {
-        let of = |mask: &PathBuf| format!("{}\t{}", layout::relative(&self.root, mask), contents[mask]);
+        let of =
+            |mask: &PathBuf| format!("{}\t{}", layout::relative(&self.root, mask), contents[mask]);
         let mask = sample.masks.iter().map(of).collect::<Vec<_>>().join("\t");
         let defect = sample.defect.as_deref().unwrap_or("");
         format!(

@@ -19,7 +19,10 @@ pub(super) fn stem(path: &Path) -> String {
 pub(super) fn bare(stem: &str) -> Option<(&str, Label)> {
     let is_letter = |c: char| c.is_alphanumeric();
     let mut parts: Vec<(usize, &str)> = Vec::new();
-    for part in stem.split(|c: char| !is_letter(c)).filter(|p| !p.is_empty()) {
+    for part in stem
+        .split(|c: char| !is_letter(c))
+        .filter(|p| !p.is_empty())
+    {
         parts.push((part.as_ptr() as usize - stem.as_ptr() as usize, part));
     }
     let said = |part: &str| match Said::of(part).label {
@@ -34,7 +37,9 @@ pub(super) fn bare(stem: &str) -> Option<(&str, Label)> {
             let digits = one.trim_start_matches(|c: char| !c.is_ascii_digit());
             Some((digits, said(one)?)).filter(|_| !digits.is_empty())
         }
-        [.., (ground, a), (_, b)] if a.eq_ignore_ascii_case("ground") && b.eq_ignore_ascii_case("truth") => {
+        [.., (ground, a), (_, b)]
+            if a.eq_ignore_ascii_case("ground") && b.eq_ignore_ascii_case("truth") =>
+        {
             Some((before(*ground), Label::Mask)).filter(|(bare, _)| !bare.is_empty())
         }
         [.., (at, last)] if said(last).is_some() => Some((before(*at), said(last)?)),
@@ -71,11 +76,18 @@ impl Masks {
             let bare = bare(&stem).map_or(stem.as_str(), |(bare, _)| bare);
             let named = masks.named.entry(place.with_file_name(bare)).or_default();
             // One photo's masks lie together; of two folders with the same names the first counts.
-            if named.first().is_none_or(|first: &PathBuf| first.parent() == file.parent()) {
+            if named
+                .first()
+                .is_none_or(|first: &PathBuf| first.parent() == file.parent())
+            {
                 named.push(file.clone());
             }
             if let Some(folder) = place.parent().filter(|p| *p != Path::new("")) {
-                masks.below.entry(folder.to_path_buf()).or_default().push(file);
+                masks
+                    .below
+                    .entry(folder.to_path_buf())
+                    .or_default()
+                    .push(file);
             }
         }
         masks

@@ -20,7 +20,9 @@ const RGB_MASKS: &str = "gt";
 pub(super) fn open(dir: &Path, normal: &str) -> Result<Dataset> {
     let mut train = list_images(&photos(dir.join("train").join(normal)))?;
     // Good photos as well; which of them the threshold is found on is drawn later.
-    train.extend(layout::images_if_any(&photos(dir.join("validation").join(normal)))?);
+    train.extend(layout::images_if_any(&photos(
+        dir.join("validation").join(normal),
+    ))?);
     let public = !dir.join("test").is_dir() && dir.join(PUBLIC).is_dir();
     let tests = dir.join(if public { PUBLIC } else { "test" });
     let inside = tests.join(MASKS);

@@ -53,7 +53,10 @@ const NAMED: usize = 6;
 impl Dataset {
     /// What each folder was taken for, those to train on first.
     pub fn folders(&self) -> Vec<FolderRole> {
-        self.grouped().into_iter().map(|(folder, _)| folder).collect()
+        self.grouped()
+            .into_iter()
+            .map(|(folder, _)| folder)
+            .collect()
     }
 
     /// [`Dataset::folders`] with the samples of each; of masks, those that they belong to.
@@ -79,7 +82,12 @@ impl Dataset {
         }
         let group = |((role, folder, class), samples): (_, Vec<_>)| {
             let files = samples.len();
-            let folder = FolderRole { folder, role, class, files };
+            let folder = FolderRole {
+                folder,
+                role,
+                class,
+                files,
+            };
             (folder, samples)
         };
         found.into_iter().map(group).collect()
@@ -94,14 +102,29 @@ impl Dataset {
         let plain = self.test.is_empty();
         let mut text = match names.as_slice() {
             [one] if plain => format!("{count}, all as good{}", named_folder(one)),
-            _ if plain => format!("{count} in {} folders, all as good: {}", names.len(), listed(&names)),
+            _ if plain => format!(
+                "{count} in {} folders, all as good: {}",
+                names.len(),
+                listed(&names)
+            ),
             [one] => format!("{count} of good products{}", named_folder(one)),
-            _ => format!("{count} of good products in {} folders: {}", names.len(), listed(&names)),
+            _ => format!(
+                "{count} of good products in {} folders: {}",
+                names.len(),
+                listed(&names)
+            ),
         };
         if !plain {
             let defective = self.test.iter().filter(|s| s.is_defective());
-            let (good, bad) = (self.test.len() - defective.clone().count(), defective.count());
-            let mut classes: Vec<&str> = self.test.iter().filter_map(|s| s.defect.as_deref()).collect();
+            let (good, bad) = (
+                self.test.len() - defective.clone().count(),
+                defective.count(),
+            );
+            let mut classes: Vec<&str> = self
+                .test
+                .iter()
+                .filter_map(|s| s.defect.as_deref())
+                .collect();
             classes.sort_unstable();
             classes.dedup();
             text += &format!("; to test on {good} good and {bad} defective");
@@ -124,7 +147,9 @@ impl Dataset {
         if !few(sizes.len()) {
             return Ok(None);
         }
-        let hashes = files.par_iter().map(|s| crate::digest::sha256_file(&s.image));
+        let hashes = files
+            .par_iter()
+            .map(|s| crate::digest::sha256_file(&s.image));
         let hashes: HashSet<String> = hashes.collect::<crate::Result<_>>()?;
         Ok(Some(hashes.len()).filter(|different| few(*different)))
     }

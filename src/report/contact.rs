@@ -55,7 +55,8 @@ impl ContactSheet {
     pub fn of(dataset: &Dataset) -> Result<Self> {
         let folders = dataset.grouped();
         let shown = folders.iter().take(FOLDERS);
-        let group = |(folder, samples): &(FolderRole, Vec<&Sample>)| group(dataset, folder, samples);
+        let group =
+            |(folder, samples): &(FolderRole, Vec<&Sample>)| group(dataset, folder, samples);
         Ok(Self {
             name: dataset.name.clone(),
             summary: dataset.summary(),
@@ -130,7 +131,9 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let shade = image::Rgb([90, 120, 150]);
-            image::RgbImage::from_pixel(8, 8, shade).save(&path).unwrap();
+            image::RgbImage::from_pixel(8, 8, shade)
+                .save(&path)
+                .unwrap();
             path
         };
         let good = Sample::normal(save("good/<b>1&2.png"));
@@ -148,6 +151,9 @@ mod tests {
         assert!(page.contains("&lt;b&gt;1&amp;2.png") && page.contains("a&lt;script&gt;"));
         assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), 2);
         assert!(page.contains("cannot be read") && page.contains("good, to train on"));
-        assert!(!page.contains("http"), "the page needs nothing from outside");
+        assert!(
+            !page.contains("http"),
+            "the page needs nothing from outside"
+        );
     }
 }

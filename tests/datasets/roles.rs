@@ -16,7 +16,11 @@ const HEIGHT: u32 = 12;
 /// A small photo, bright and with texture; another one for each path.
 fn photo(dir: &Path, path: &str) {
     let path = made(dir, path);
-    let seed = path.to_str().unwrap().bytes().fold(7_u32, |h, b| h.wrapping_mul(31) ^ u32::from(b));
+    let seed = path
+        .to_str()
+        .unwrap()
+        .bytes()
+        .fold(7_u32, |h, b| h.wrapping_mul(31) ^ u32::from(b));
     let shade = |x: u32, y: u32| 90 + (x * 7 + y * 13 + seed % 97) % 120;
     let picture = RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
         let shade = shade(x, y) as u8;
@@ -62,7 +66,11 @@ fn counts(data: &Dataset) -> (usize, usize, usize) {
 }
 
 fn classes(data: &Dataset) -> Vec<&str> {
-    let mut classes: Vec<&str> = data.test.iter().filter_map(|s| s.defect.as_deref()).collect();
+    let mut classes: Vec<&str> = data
+        .test
+        .iter()
+        .filter_map(|s| s.defect.as_deref())
+        .collect();
     classes.sort_unstable();
     classes.dedup();
     classes
@@ -76,7 +84,11 @@ fn refused(dir: &Path, opened: Result<Dataset>) -> (String, String) {
     };
     let inside = |path: &PathBuf| {
         let inside = path.strip_prefix(dir).unwrap().to_str().unwrap();
-        if inside.is_empty() { ".".into() } else { inside.to_string() }
+        if inside.is_empty() {
+            ".".into()
+        } else {
+            inside.to_string()
+        }
     };
     let said = |role: &candle_fastflow::RoleOf| {
         let paths: Vec<String> = role.paths.iter().map(inside).collect();
@@ -106,12 +118,19 @@ fn class_folders_beside_good_are_defects_where_their_masks_are() {
         ]
     );
     assert_eq!(classes(&data), ["colour", "crack"]);
-    assert!(data.test.iter().filter(|s| s.is_defective()).all(|s| s.masks.len() == 1));
+    assert!(
+        data.test
+            .iter()
+            .filter(|s| s.is_defective())
+            .all(|s| s.masks.len() == 1)
+    );
     // Without masks nothing says what they are.
     fs::remove_dir_all(dir.path().join("mask")).unwrap();
     let (why, guess) = refused(dir.path(), datasets::open(dir.path()));
     assert!(
-        why.ends_with("what they hold: colour (3 photos), crack (3 photos, defective), good (12 photos, good)"),
+        why.ends_with(
+            "what they hold: colour (3 photos), crack (3 photos, defective), good (12 photos, good)"
+        ),
         "{why}"
     );
     assert_eq!(guess, "normal: good; abnormal: colour crack");
@@ -139,12 +158,20 @@ fn kolektor_sdd_with_masks_beside_all_photos() {
         for part in 0..3 {
             photo(dir.path(), &format!("kos0{item}/Part{part}.jpg"));
             let white = u32::from(item > 1 && part == 2) * 4;
-            mask(dir.path(), &format!("kos0{item}/Part{part}_label.bmp"), 3, white);
+            mask(
+                dir.path(),
+                &format!("kos0{item}/Part{part}_label.bmp"),
+                3,
+                white,
+            );
         }
     }
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (8, 2, 2));
-    let bad: Vec<String> = describe(&data, &data.test).into_iter().filter(|s| !s.contains(" - ")).collect();
+    let bad: Vec<String> = describe(&data, &data.test)
+        .into_iter()
+        .filter(|s| !s.contains(" - "))
+        .collect();
     assert_eq!(
         bad,
         [
@@ -155,7 +182,10 @@ fn kolektor_sdd_with_masks_beside_all_photos() {
     // One photo without a mask: is it good? That is asked.
     fs::remove_file(dir.path().join("kos00/Part0_label.bmp")).unwrap();
     let (why, _) = refused(dir.path(), datasets::open(dir.path()));
-    assert!(why.contains("11 photos have a mask and 1 have none"), "{why}");
+    assert!(
+        why.contains("11 photos have a mask and 1 have none"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -164,12 +194,21 @@ fn kolektor_sdd2_keeps_its_parts() {
     for (part, bad) in [("train", 2), ("test", 3)] {
         for i in 0..8_u32 {
             photo(dir.path(), &format!("{part}/1000{i}.png"));
-            mask(dir.path(), &format!("{part}/1000{i}_GT.png"), i, 5 * u32::from(i < bad));
+            mask(
+                dir.path(),
+                &format!("{part}/1000{i}_GT.png"),
+                i,
+                5 * u32::from(i < bad),
+            );
         }
     }
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (6, 5, 3));
-    assert!(data.test.iter().all(|s| s.image.starts_with(dir.path().join("test"))));
+    assert!(
+        data.test
+            .iter()
+            .all(|s| s.image.starts_with(dir.path().join("test")))
+    );
     // Where there is no part for tests, the defective ones of the other are tested on.
     let train = TempDir::new().unwrap();
     fs::rename(dir.path().join("train"), train.path().join("train")).unwrap();
@@ -186,24 +225,56 @@ fn mvtec_loco_unites_the_masks_of_a_photo() {
         ("test/logical_anomalies/#.png", 2),
         ("test/structural_anomalies/#.png", 1),
     ]);
-    mask(dir.path(), "ground_truth/logical_anomalies/000/000.png", 0, 2);
-    mask(dir.path(), "ground_truth/logical_anomalies/000/001.png", 1, 4);
-    mask(dir.path(), "ground_truth/logical_anomalies/001/000.png", 0, 1);
-    mask(dir.path(), "ground_truth/structural_anomalies/000/000.png", 0, 3);
+    mask(
+        dir.path(),
+        "ground_truth/logical_anomalies/000/000.png",
+        0,
+        2,
+    );
+    mask(
+        dir.path(),
+        "ground_truth/logical_anomalies/000/001.png",
+        1,
+        4,
+    );
+    mask(
+        dir.path(),
+        "ground_truth/logical_anomalies/001/000.png",
+        0,
+        1,
+    );
+    mask(
+        dir.path(),
+        "ground_truth/structural_anomalies/000/000.png",
+        0,
+        3,
+    );
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (7, 1, 3));
-    let both = "ground_truth/logical_anomalies/000/000.png+ground_truth/logical_anomalies/000/001.png";
+    let both =
+        "ground_truth/logical_anomalies/000/000.png+ground_truth/logical_anomalies/000/001.png";
     assert_eq!(
         describe(&data, &data.test)[1],
         format!("test/logical_anomalies/000.png logical_anomalies {both}")
     );
-    let area = |i: usize| data.test[i].read_mask(WIDTH, HEIGHT).unwrap().unwrap().area();
+    let area = |i: usize| {
+        data.test[i]
+            .read_mask(WIDTH, HEIGHT)
+            .unwrap()
+            .unwrap()
+            .area()
+    };
     assert_eq!((area(1), area(2), area(3)), (5 * 12, 12, 3 * 12));
     let report = datasets::check(dir.path(), &|_, _| {}).unwrap();
     assert!(report.problems.is_empty(), "{report:?}");
     assert_eq!(report.masks, 3);
     let one = data.hash().unwrap();
-    mask(dir.path(), "ground_truth/logical_anomalies/000/001.png", 1, 5);
+    mask(
+        dir.path(),
+        "ground_truth/logical_anomalies/000/001.png",
+        1,
+        5,
+    );
     assert_ne!(one, data.hash().unwrap());
 }
 
@@ -216,7 +287,12 @@ fn mvtec_ad_2_and_3d() {
         ("test_public/bad/#_overexposed.png", 2),
         ("test_private/#_regular.png", 3),
     ]);
-    mask(dir.path(), "test_public/ground_truth/bad/000_overexposed_mask.png", 0, 2);
+    mask(
+        dir.path(),
+        "test_public/ground_truth/bad/000_overexposed_mask.png",
+        0,
+        2,
+    );
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (5, 2, 2));
     assert_eq!(
@@ -226,13 +302,24 @@ fn mvtec_ad_2_and_3d() {
             "test_public/bad/001_overexposed.png bad -"
         ]
     );
-    let dir = folder(&[("train/good/rgb/#.png", 4), ("test/good/rgb/#.png", 1), ("test/hole/rgb/#.png", 1)]);
+    let dir = folder(&[
+        ("train/good/rgb/#.png", 4),
+        ("test/good/rgb/#.png", 1),
+        ("test/hole/rgb/#.png", 1),
+    ]);
     fs::create_dir_all(dir.path().join("train/good/xyz")).unwrap();
-    fs::write(dir.path().join("train/good/xyz/000.tiff"), "a cloud of points").unwrap();
+    fs::write(
+        dir.path().join("train/good/xyz/000.tiff"),
+        "a cloud of points",
+    )
+    .unwrap();
     mask(dir.path(), "test/hole/gt/000.png", 0, 1);
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (4, 1, 1));
-    assert_eq!(describe(&data, &data.test)[1], "test/hole/rgb/000.png hole test/hole/gt/000.png");
+    assert_eq!(
+        describe(&data, &data.test)[1],
+        "test/hole/rgb/000.png hole test/hole/gt/000.png"
+    );
 }
 
 #[test]
@@ -242,15 +329,26 @@ fn dagm() {
         for (part, bad) in [("Train", 1), ("Test", 2)] {
             photos(dir.path(), &format!("{class}/{part}/0#.PNG"), 6);
             for i in 0..bad {
-                mask(dir.path(), &format!("{class}/{part}/Label/000{i}_label.PNG"), 2, 2);
+                mask(
+                    dir.path(),
+                    &format!("{class}/{part}/Label/000{i}_label.PNG"),
+                    2,
+                    2,
+                );
             }
         }
     }
     let found = datasets::categories(dir.path()).unwrap();
-    assert_eq!(found, [dir.path().join("Class1"), dir.path().join("Class2")]);
+    assert_eq!(
+        found,
+        [dir.path().join("Class1"), dir.path().join("Class2")]
+    );
     let data = datasets::open(&found[0]).unwrap();
     assert_eq!(counts(&data), (5, 4, 2));
-    assert_eq!(describe(&data, &data.test)[1], "Test/0001.PNG defect Test/Label/0001_label.PNG");
+    assert_eq!(
+        describe(&data, &data.test)[1],
+        "Test/0001.PNG defect Test/Label/0001_label.PNG"
+    );
 }
 
 #[test]
@@ -260,7 +358,12 @@ fn masks_in_other_places_and_known_by_their_looks() {
     for (class, white) in [("MT_Free", 0), ("MT_Blowhole", 3), ("MT_Crack", 2)] {
         photos(dir.path(), &format!("{class}/Imgs/exp1_num_#.jpg"), 5);
         for i in 0..5 {
-            mask(dir.path(), &format!("{class}/Imgs/exp1_num_00{i}.png"), i, white);
+            mask(
+                dir.path(),
+                &format!("{class}/Imgs/exp1_num_00{i}.png"),
+                i,
+                white,
+            );
         }
     }
     let data = datasets::open(dir.path()).unwrap();
@@ -273,7 +376,29 @@ fn masks_in_other_places_and_known_by_their_looks() {
     }
     let data = datasets::open(dir.path()).unwrap();
     assert_eq!(counts(&data), (4, 1, 1));
-    assert_eq!(describe(&data, &data.test)[1], "images/005.png defect drawn/005.png");
+    assert_eq!(
+        describe(&data, &data.test)[1],
+        "images/005.png defect drawn/005.png"
+    );
+    // Names that repeat in classes, below a folder that the masks do not have.
+    let dir = folder(&[
+        ("good/#.png", 5),
+        ("bad/crack/#.png", 2),
+        ("bad/hole/#.png", 2),
+    ]);
+    for class in ["crack", "hole"] {
+        mask(dir.path(), &format!("masks/{class}/001.png"), 0, 2);
+    }
+    let data = datasets::open(dir.path()).unwrap();
+    assert_eq!(
+        describe(&data, &data.test)[1..],
+        [
+            "bad/crack/000.png crack -",
+            "bad/crack/001.png crack masks/crack/001.png",
+            "bad/hole/000.png hole -",
+            "bad/hole/001.png hole masks/hole/001.png",
+        ]
+    );
     // A mask that marks something in a photo that is said to be good.
     let dir = folder(&[("ok/#.png", 6)]);
     mask(dir.path(), "ok/003-mask.png", 0, 2);
@@ -286,40 +411,114 @@ fn masks_in_other_places_and_known_by_their_looks() {
     assert_eq!(guess, "normal: .");
     // Faces with masks: a folder of nothing but masks.
     let dir = folder(&[("masks/#.png", 6)]);
-    assert_eq!(refused(dir.path(), datasets::open(dir.path())).1, "normal: .");
+    assert_eq!(
+        refused(dir.path(), datasets::open(dir.path())).1,
+        "normal: ."
+    );
 }
 
 /// A folder as it comes: what it holds, and what becomes of it.
-type Walk<'a> = (&'a [(&'a str, usize)], std::result::Result<(usize, usize, usize), &'a str>);
+type Walk<'a> = (
+    &'a [(&'a str, usize)],
+    std::result::Result<(usize, usize, usize), &'a str>,
+);
 
 #[test]
 fn a_strangers_walk() {
-    let walks: [Walk; 24] = [
+    let walks: [Walk; 25] = [
         // Read rightly.
         (&[("#.jpg", 9)], Ok((9, 0, 0))),
-        (&[("2024-05-01/#.jpg", 4), ("2024-05-02/#.jpg", 4), ("lot_17/a/#.jpg", 1)], Ok((9, 0, 0))),
+        (
+            &[
+                ("2024-05-01/#.jpg", 4),
+                ("2024-05-02/#.jpg", 4),
+                ("lot_17/a/#.jpg", 1),
+            ],
+            Ok((9, 0, 0)),
+        ),
         (&[("cam1/#.png", 3), ("cam2/#.png", 3)], Ok((6, 0, 0))),
-        (&[("OK parts/#.png", 10), ("NG parts/#.png", 3)], Ok((8, 2, 3))),
+        (
+            &[("OK parts/#.png", 10), ("NG parts/#.png", 3)],
+            Ok((8, 2, 3)),
+        ),
         (&[("good/#.png", 10), ("not_good/#.png", 3)], Ok((8, 2, 3))),
-        (&[("Normal images/#.png", 10), ("Abnormal images/#.png", 3)], Ok((8, 2, 3))),
+        (
+            &[("Normal images/#.png", 10), ("Abnormal images/#.png", 3)],
+            Ok((8, 2, 3)),
+        ),
         (&[("pass/#.png", 10), ("fail/#.png", 3)], Ok((8, 2, 3))),
-        (&[("Gutteile/#.png", 10), ("Ausschuss/Kratzer/#.png", 3)], Ok((8, 2, 3))),
+        (
+            &[("Gutteile/#.png", 10), ("Ausschuss/Kratzer/#.png", 3)],
+            Ok((8, 2, 3)),
+        ),
         (&[("良品/#.png", 10), ("不良品/#.png", 3)], Ok((8, 2, 3))),
-        (&[("train/ok_front/#.png", 6), ("train/def_front/#.png", 2), ("test/ok_front/#.png", 2), ("test/def_front/#.png", 2)], Ok((6, 2, 4))),
+        (
+            &[
+                ("train/ok_front/#.png", 6),
+                ("train/def_front/#.png", 2),
+                ("test/ok_front/#.png", 2),
+                ("test/def_front/#.png", 2),
+            ],
+            Ok((6, 2, 4)),
+        ),
         (&[("good_#.png", 10), ("scratched_#.png", 3)], Ok((8, 2, 3))),
-        (&[("defect-dataset/ok/#.png", 10), ("defect-dataset/ng/#.png", 3)], Ok((8, 2, 3))),
+        (
+            &[
+                ("defect-dataset/ok/#.png", 10),
+                ("defect-dataset/ng/#.png", 3),
+            ],
+            Ok((8, 2, 3)),
+        ),
         (&[("#.png", 10), ("bad/#.png", 3)], Ok((8, 2, 3))),
         // Refused, with what to say.
-        (&[("0/#.png", 3), ("1/#.png", 9)], Err("normal: 1; abnormal: 0")),
-        (&[("screw/#.png", 5), ("nut/#.png", 4)], Err("normal: screw; abnormal: nut")),
-        (&[("positive/#.png", 4), ("negative/#.png", 5)], Err("normal: negative; abnormal: positive")),
-        (&[("good/#.png", 9), ("hole/#.png", 3)], Err("normal: good; abnormal: hole")),
-        (&[("good/#.png", 9), ("#.png", 3)], Err("normal: good; abnormal: .")),
-        (&[("bad/#.png", 2), ("hole/#.png", 3), ("plain/#.png", 9)], Err("normal: plain; abnormal: bad hole")),
-        (&[("train/a/#.png", 4), ("train/b/#.png", 3)], Err("normal: train/a; abnormal: train/b")),
-        (&[("train/#.png", 6), ("test/#.png", 3)], Err("normal: train; abnormal: test")),
-        (&[("#.png", 9), ("#_defect.png", 2)], Err("normal: .; abnormal: *defect*")),
-        (&[("ok/#.png", 9), ("good_and_bad/#.png", 2)], Err("normal: ok; abnormal: good_and_bad")),
+        (
+            &[("0/#.png", 3), ("1/#.png", 9)],
+            Err("normal: 1; abnormal: 0"),
+        ),
+        (
+            &[("screw/#.png", 5), ("nut/#.png", 4)],
+            Err("normal: screw; abnormal: nut"),
+        ),
+        (
+            &[("positive/#.png", 4), ("negative/#.png", 5)],
+            Err("normal: negative; abnormal: positive"),
+        ),
+        (
+            &[("good/#.png", 9), ("hole/#.png", 3)],
+            Err("normal: good; abnormal: hole"),
+        ),
+        (
+            &[("good/#.png", 9), ("#.png", 3)],
+            Err("normal: good; abnormal: ."),
+        ),
+        (
+            &[("bad/#.png", 2), ("hole/#.png", 3), ("plain/#.png", 9)],
+            Err("normal: plain; abnormal: bad hole"),
+        ),
+        (
+            &[("train/a/#.png", 4), ("train/b/#.png", 3)],
+            Err("normal: train/a; abnormal: train/b"),
+        ),
+        (
+            &[("train/#.png", 6), ("test/#.png", 3)],
+            Err("normal: train; abnormal: test"),
+        ),
+        (
+            &[("#.png", 9), ("#_defect.png", 2)],
+            Err("normal: .; abnormal: *defect*"),
+        ),
+        (
+            &[
+                ("train/#.png", 9),
+                ("test/good_#.png", 2),
+                ("test/loose_#.png", 2),
+            ],
+            Err("normal: train; abnormal: test; normal_test: test/*good*"),
+        ),
+        (
+            &[("ok/#.png", 9), ("good_and_bad/#.png", 2)],
+            Err("normal: ok; abnormal: good_and_bad"),
+        ),
         (&[("ng/ok/#.png", 9)], Err("normal: ng/ok")),
     ];
     for (fill, expected) in walks {
@@ -335,10 +534,16 @@ fn a_strangers_walk() {
 #[test]
 fn a_folder_called_bad_is_not_trained_on() {
     let dir = folder(&[("NG/#.png", 6), ("ok_parts_1/#.png", 6)]);
-    let (why, guess) = refused(dir.path(), datasets::open(&dir.path().join("NG")).map(|_| panic!()));
+    let (why, guess) = refused(
+        dir.path(),
+        datasets::open(&dir.path().join("NG")).map(|_| panic!()),
+    );
     assert!(why.starts_with("the folder is called as if"), "{why}");
     assert_eq!(guess, "normal: NG");
-    assert_eq!(counts(&datasets::open(&dir.path().join("ok_parts_1")).unwrap()), (6, 0, 0));
+    assert_eq!(
+        counts(&datasets::open(&dir.path().join("ok_parts_1")).unwrap()),
+        (6, 0, 0)
+    );
 }
 
 fn roles(normal: &[&Path], abnormal: &[&Path]) -> Roles {
@@ -352,11 +557,19 @@ fn roles(normal: &[&Path], abnormal: &[&Path]) -> Roles {
 
 #[test]
 fn what_is_said_counts() {
-    let dir = folder(&[("0/#.png", 10), ("1/hole/#.png", 2), ("1/#.png", 1), ("2/#.png", 4)]);
+    let dir = folder(&[
+        ("0/#.png", 10),
+        ("1/hole/#.png", 2),
+        ("1/#.png", 1),
+        ("2/#.png", 4),
+    ]);
     let at = |path: &str| dir.path().join(path);
     let (zero, one, two) = (at("0"), at("1"), at("2"));
     let data = datasets::open_as(None, &roles(&[&zero], &[&one])).unwrap();
-    assert_eq!((data.root.as_path(), counts(&data)), (dir.path(), (8, 2, 3)));
+    assert_eq!(
+        (data.root.as_path(), counts(&data)),
+        (dir.path(), (8, 2, 3))
+    );
     assert_eq!(classes(&data), ["1", "hole"]);
     // Paths inside the folder, patterns, and good ones to test on.
     let said = Roles {
@@ -369,10 +582,18 @@ fn what_is_said_counts() {
     let data = datasets::open_as(None, &roles(&[dir.path()], &[&one])).unwrap();
     assert_eq!(counts(&data), (12, 2, 3));
     // The same folder twice, nothing there, a pattern of nothing.
-    let wrong = |said: &Roles| datasets::open_as(Some(dir.path()), said).unwrap_err().to_string();
-    assert!(wrong(&roles(&[&zero], &[&zero])).contains("named twice, in `normal` and in `abnormal`"));
+    let wrong = |said: &Roles| {
+        datasets::open_as(Some(dir.path()), said)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(
+        wrong(&roles(&[&zero], &[&zero])).contains("named twice, in `normal` and in `abnormal`")
+    );
     assert!(wrong(&roles(&[Path::new("x")], &[])).contains("`normal`: there is no such folder"));
-    assert!(wrong(&roles(&[&two, Path::new("x*")], &[])).contains("`normal`: there is no such folder"));
+    assert!(
+        wrong(&roles(&[&two, Path::new("x*")], &[])).contains("`normal`: there is no such folder")
+    );
     assert!(wrong(&roles(&[], &[&one])).contains("`normal` is missing"));
 }
 
@@ -383,8 +604,14 @@ fn a_bad_folder_or_a_mask_inside_a_good_one_is_not_trained_on() {
     let (why, guess) = refused(dir.path(), datasets::open_as(None, &roles(&[&all], &[])));
     assert!(why.contains("is called defective and lies in"), "{why}");
     assert_eq!(guess, "normal: all; abnormal: all/ng");
-    assert_eq!(counts(&datasets::open_as(None, &roles(&[&all], &[&bad])).unwrap()), (7, 1, 2));
-    assert_eq!(counts(&datasets::open_as(None, &roles(&[&all, &bad], &[])).unwrap()), (10, 0, 0));
+    assert_eq!(
+        counts(&datasets::open_as(None, &roles(&[&all], &[&bad])).unwrap()),
+        (7, 1, 2)
+    );
+    assert_eq!(
+        counts(&datasets::open_as(None, &roles(&[&all, &bad], &[])).unwrap()),
+        (10, 0, 0)
+    );
     let dir = folder(&[("photos/#.png", 8)]);
     mask(dir.path(), "drawn/002.png", 0, 2);
     mask(dir.path(), "drawn/003.png", 0, 0);
@@ -394,7 +621,9 @@ fn a_bad_folder_or_a_mask_inside_a_good_one_is_not_trained_on() {
     };
     let data = datasets::open_as(None, &said).unwrap();
     assert_eq!(counts(&data), (6, 1, 1));
-    assert!(describe(&data, &data.test).contains(&"photos/002.png defect drawn/002.png".to_string()));
+    assert!(
+        describe(&data, &data.test).contains(&"photos/002.png defect drawn/002.png".to_string())
+    );
 }
 
 #[test]
@@ -409,11 +638,16 @@ fn a_file_in_the_folder_says_it() {
     assert_eq!((data.name.as_str(), counts(&data)), ("caps", (8, 2, 5)));
     assert_eq!(classes(&data), ["B", "C"]);
     let wrong = |text: &str| opened(text).unwrap_err().to_string();
-    assert!(wrong("normal = \"A\"\nbad = \"B\"").contains("dataset.toml: line 2: unknown field `bad`"));
+    assert!(
+        wrong("normal = \"A\"\nbad = \"B\"").contains("dataset.toml: line 2: unknown field `bad`")
+    );
     assert!(wrong("abnormal = \"B\"").contains("`normal` is missing"));
     assert!(wrong("normal = 3").contains("line 1"));
     // With a name alone the folder is read as always.
-    assert!(matches!(opened("name = \"caps\""), Err(Error::Roles { .. })));
+    assert!(matches!(
+        opened("name = \"caps\""),
+        Err(Error::Roles { .. })
+    ));
     fs::remove_dir_all(dir.path().join("B")).unwrap();
     fs::rename(dir.path().join("C"), dir.path().join("rejected")).unwrap();
     fs::rename(dir.path().join("A"), dir.path().join("accepted")).unwrap();
@@ -425,13 +659,30 @@ fn a_file_in_the_folder_says_it() {
 fn what_was_taken_is_told() {
     let dir = folder(&[("2024-05-01/#.jpg", 4), ("2024-05-02/#.jpg", 3)]);
     let told = |dir: &TempDir| datasets::open(dir.path()).unwrap().summary();
-    assert_eq!(told(&dir), "7 photos in 2 folders, all as good: 2024-05-01, 2024-05-02");
+    assert_eq!(
+        told(&dir),
+        "7 photos in 2 folders, all as good: 2024-05-01, 2024-05-02"
+    );
     assert_eq!(told(&folder(&[("#.jpg", 7)])), "7 photos, all as good");
     let dir = folder(&[("OK/#.jpg", 10), ("NG/dent/#.jpg", 2), ("NG/#.jpg", 1)]);
-    assert_eq!(told(&dir), "8 photos of good products (OK); to test on 2 good and 3 defective (NG, dent)");
+    assert_eq!(
+        told(&dir),
+        "8 photos of good products (OK); to test on 2 good and 3 defective (NG, dent)"
+    );
     let folders = datasets::check(dir.path(), &|_, _| {}).unwrap().folders;
-    let folders: Vec<String> = folders.iter().map(|f| format!("{} {} {}", f.folder, f.files, f.role.words())).collect();
-    assert_eq!(folders, ["OK 8 good, to train on", "OK 2 good, to test on", "NG 1 defective", "NG/dent 2 defective"]);
+    let folders: Vec<String> = folders
+        .iter()
+        .map(|f| format!("{} {} {}", f.folder, f.files, f.role.words()))
+        .collect();
+    assert_eq!(
+        folders,
+        [
+            "OK 8 good, to train on",
+            "OK 2 good, to test on",
+            "NG 1 defective",
+            "NG/dent 2 defective"
+        ]
+    );
 }
 
 #[test]
@@ -440,7 +691,11 @@ fn copies_are_counted() {
     let copies = || datasets::open(dir.path()).unwrap().copies().unwrap();
     assert_eq!(copies(), None);
     for i in 0..7 {
-        fs::copy(dir.path().join("a.png"), dir.path().join(format!("{i}.png"))).unwrap();
+        fs::copy(
+            dir.path().join("a.png"),
+            dir.path().join(format!("{i}.png")),
+        )
+        .unwrap();
     }
     assert_eq!(copies(), Some(1));
     photos(dir.path(), "x#.png", 7);

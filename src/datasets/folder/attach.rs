@@ -9,8 +9,9 @@ use super::super::masks::{Masks, bare, stem};
 use super::super::roles::{Kind, Label};
 use super::photo::{Photo, Places, Role, name};
 
-/// How much of a path is left out before two are compared: the folder of masks, those that say nothing, splits, labels.
-const LEVELS: u8 = 4;
+/// How much of a path is left out before two are compared: the folder of masks, those that say nothing, splits, labels but
+/// for the innermost (`bad/crack/1.png`, `masks/crack/1.png`), all labels.
+const LEVELS: u8 = 5;
 /// Up to here a photo in a folder of good ones may have a mask: beyond it names such as `000` repeat by chance.
 const LEVELS_OF_GOOD: u8 = 3;
 
@@ -23,11 +24,26 @@ pub(super) fn attach(root: &Path, masks: &[PathBuf], photos: &mut [Photo], place
                 continue;
             }
             let free = masks.iter().filter(|mask| !used.contains(*mask));
-            let keyed = free.map(|mask| (place(layout::inside(root, mask), level, places), mask.clone()));
+            let keyed = free.map(|mask| {
+                (
+                    place(layout::inside(root, mask), level, places),
+                    mask.clone(),
+                )
+            });
             let keyed = Masks::new(keyed);
-            for photo in photos.iter_mut().filter(|p| p.masks.is_empty() && self::turn(p) == turn) {
-                photo.masks = keyed.of(&place(&photo.place, level, places));
-                used.extend(photo.masks.iter().cloned());
+            let key = |photo: &Photo| place(&photo.place, level, places);
+            let open = |photo: &Photo| photo.masks.is_empty() && self::turn(photo) == turn;
+            let mut wanted: HashMap<PathBuf, usize> = HashMap::new();
+            for photo in photos.iter().filter(|photo| open(photo)) {
+                *wanted.entry(key(photo)).or_default() += 1;
+            }
+            for photo in photos.iter_mut().filter(|photo| open(photo)) {
+                // What two photos could have is neither's.
+                let key = key(photo);
+                if level == 0 || wanted[&key] == 1 {
+                    photo.masks = keyed.of(&key);
+                    used.extend(photo.masks.iter().cloned());
+                }
             }
         }
     }
@@ -46,24 +62,39 @@ fn turn(photo: &Photo) -> usize {
 
 fn place(path: &Path, level: u8, places: &Places) -> PathBuf {
     let folders = path.parent().unwrap_or(Path::new(""));
-    let mut kept: Vec<&Path> = folders.ancestors().filter(|p| *p != Path::new("")).collect();
+    let mut kept: Vec<&Path> = folders
+        .ancestors()
+        .filter(|p| *p != Path::new(""))
+        .collect();
     kept.reverse();
+    let is_label = |folder: &&&Path| {
+        let said = places.said(&name(folder));
+        matches!(said.label, Some(Label::Normal | Label::Defective)) && said.certain
+    };
+    let innermost = kept.iter().filter(is_label).next_back().copied();
     let told = |folder: &&Path| {
         let said = places.said(&name(folder));
         match said.label {
             Some(Label::Mask | Label::MaybeMask) => false,
-            Some(Label::Normal | Label::Defective) => level < 3 || said.kind == Kind::Other,
+            Some(Label::Normal | Label::Defective) if said.certain => {
+                level < 3 || level == 3 && innermost == Some(*folder)
+            }
             _ if said.split.is_some() => level < 2,
             _ => level < 1 || said.kind != Kind::Neutral,
         }
     };
-    let names = kept.into_iter().filter(told).map(name);
-    names.collect::<PathBuf>().join(path.file_name().unwrap_or_default())
+    let names = kept.iter().copied().filter(told).map(name);
+    let names: PathBuf = names.collect();
+    names.join(path.file_name().unwrap_or_default())
 }
 
 fn by_stem(path: &Path) -> Option<String> {
     let stem = stem(path);
-    Some(bare(&stem).map_or(stem.as_str(), |(bare, _)| bare).to_lowercase())
+    Some(
+        bare(&stem)
+            .map_or(stem.as_str(), |(bare, _)| bare)
+            .to_lowercase(),
+    )
 }
 
 /// `image90` and `mask90`.
@@ -75,7 +106,12 @@ fn by_number(path: &Path) -> Option<String> {
 }
 
 /// Pairs what is left over by a key that no other mask and no other photo has; not of good photos.
-fn unique(masks: &[PathBuf], photos: &mut [Photo], used: &mut HashSet<PathBuf>, key: fn(&Path) -> Option<String>) {
+fn unique(
+    masks: &[PathBuf],
+    photos: &mut [Photo],
+    used: &mut HashSet<PathBuf>,
+    key: fn(&Path) -> Option<String>,
+) {
     let mut free: HashMap<String, Vec<&PathBuf>> = HashMap::new();
     for mask in masks.iter().filter(|mask| !used.contains(*mask)) {
         if let Some(key) = key(mask) {

@@ -71,7 +71,10 @@ fn by_name(files: &[&Path], found: &mut Beside) {
 fn by_looks(files: &[&Path]) -> Vec<PathBuf> {
     let mut by_stem: HashMap<String, Vec<&Path>> = HashMap::new();
     for file in files {
-        by_stem.entry(stem(file).to_lowercase()).or_default().push(file);
+        by_stem
+            .entry(stem(file).to_lowercase())
+            .or_default()
+            .push(file);
     }
     let partner = |file: &&Path| -> Option<PathBuf> {
         let stem = stem(file).to_lowercase();
@@ -86,9 +89,13 @@ fn by_looks(files: &[&Path]) -> Vec<PathBuf> {
         .iter()
         .filter_map(|file| Some((*file, partner(file)?)))
         .collect();
-    let is_mask = |(file, photo): &&(&Path, PathBuf)| same_size(file, photo) && looks_like_mask(file) && !looks_like_mask(photo);
-    let step = pairs.len().div_ceil(LOOKS).max(1);
-    if !pairs.par_iter().step_by(step).any(|pair| is_mask(&pair)) {
+    let is_mask = |(file, photo): &&(&Path, PathBuf)| {
+        same_size(file, photo) && looks_like_mask(file) && !looks_like_mask(photo)
+    };
+    // Two of each step: photos and masks may take turns.
+    let step = pairs.len().div_ceil(LOOKS).max(2);
+    let mut some = pairs.iter().enumerate().filter(|(i, _)| i % step < 2);
+    if !some.any(|(_, pair)| is_mask(&pair)) {
         return Vec::new();
     }
     let masks = pairs.par_iter().filter(is_mask);
@@ -118,7 +125,8 @@ fn whole_folders(folders: &BTreeMap<&Path, Vec<&Path>>, found: &mut Beside) {
         let step = files.len().div_ceil(LOOKS).max(1);
         let all = files.par_iter().step_by(step).all(|file| {
             let photo = named.get(&stem(file));
-            photo.is_none_or(|photo| same_size(file, photo) && !looks_like_mask(photo)) && looks_like_mask(file)
+            photo.is_none_or(|photo| same_size(file, photo) && !looks_like_mask(photo))
+                && looks_like_mask(file)
         });
         if all {
             found.masks.extend(files.iter().map(|f| f.to_path_buf()));

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::super::layout;
 use super::super::masks::{marks, stem};
 use super::super::roles::{Kind, Label, Said, Split, one_kind};
-use super::super::layout;
 use super::photo::{Photo, Role, name};
 use super::unclear::{unclear, unclear_names};
 use crate::Result;
@@ -42,11 +42,8 @@ fn by_masks(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) -> Result<(
         _ => marks(&photo.masks),
     };
     let marked: Vec<bool> = photos.par_iter().map(look).collect::<Result<_>>()?;
-    let in_good = photos
-        .iter()
-        .zip(&marked)
-        .find(|(p, marked)| **marked && p.role == Some(Role::Normal));
-    if let Some((photo, _)) = in_good {
+    let mut both = photos.iter().zip(&marked);
+    if let Some((photo, _)) = both.find(|(p, marked)| **marked && p.role == Some(Role::Normal)) {
         let why = format!(
             "{} lies among the good ones, and its mask {} marks a defect; it is not certain which is right",
             photo.place.display(),
@@ -54,46 +51,61 @@ fn by_masks(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) -> Result<(
         );
         return Err(unclear(root, photos, masks, &why));
     }
-    let open: Vec<usize> = (0..photos.len()).filter(|&i| photos[i].role.is_none()).collect();
-    if open.iter().all(|&i| photos[i].masks.is_empty()) {
-        return Ok(());
-    }
     if some_called_good(photos) {
-        let folders: BTreeSet<PathBuf> = open
-            .iter()
-            .filter(|&&i| marked[i] && photos[i].folder() != Path::new(""))
-            .map(|&i| photos[i].folder().to_path_buf())
-            .collect();
-        for i in open {
-            if folders.contains(photos[i].folder()) {
-                photos[i].role = Some(Role::Defective(name(photos[i].folder())));
-            }
-        }
+        whole_folders(photos, &marked);
         return Ok(());
     }
     for test in [false, true] {
-        let part = open.iter().copied().filter(|&i| (photos[i].split == Some(Split::Test)) == test);
-        let part: Vec<usize> = part.collect();
-        let masked = part.iter().filter(|&&i| !photos[i].masks.is_empty()).count();
-        if masked == 0 {
-            continue;
-        }
-        if masked < part.len() {
-            let without = part.len() - masked;
-            let why = format!(
-                "{masked} photos have a mask and {without} have none; whether those without are good is not certain"
-            );
-            return Err(unclear(root, photos, masks, &why));
-        }
-        let classes = classes(photos, &part);
-        for i in part {
-            photos[i].role = Some(match marked[i] {
-                true => Role::Defective(classes[&i].clone()),
-                false => Role::Normal,
-            });
-        }
+        let in_part = |p: &Photo| p.role.is_none() && (p.split == Some(Split::Test)) == test;
+        let part = (0..photos.len()).filter(|&i| in_part(&photos[i]));
+        each_by_its_own(root, photos, &part.collect::<Vec<_>>(), &marked, masks)?;
     }
     leave_out(photos, &marked);
+    Ok(())
+}
+
+/// Beside good ones, a folder with a mask that marks something is one of defects.
+fn whole_folders(photos: &mut [Photo], marked: &[bool]) {
+    let is_open = |photo: &Photo| photo.role.is_none() && photo.folder() != Path::new("");
+    let both = photos.iter().zip(marked);
+    let folders: BTreeSet<PathBuf> = both
+        .filter(|(photo, marked)| **marked && is_open(photo))
+        .map(|(photo, _)| photo.folder().to_path_buf())
+        .collect();
+    for photo in photos.iter_mut().filter(|photo| is_open(photo)) {
+        if folders.contains(photo.folder()) {
+            photo.role = Some(Role::Defective(name(photo.folder())));
+        }
+    }
+}
+
+/// Where nothing is called good, each photo of a part has a mask or none has one.
+fn each_by_its_own(
+    root: &Path,
+    photos: &mut [Photo],
+    part: &[usize],
+    marked: &[bool],
+    masks: &[PathBuf],
+) -> Result<()> {
+    let masked = part.iter().filter(|&&i| !photos[i].masks.is_empty());
+    let masked = masked.count();
+    if masked == 0 {
+        return Ok(());
+    }
+    if masked < part.len() {
+        let without = part.len() - masked;
+        let why = format!(
+            "{masked} photos have a mask and {without} have none, and it is not certain whether those are good"
+        );
+        return Err(unclear(root, photos, masks, &why));
+    }
+    let classes = classes(photos, part);
+    for &i in part {
+        photos[i].role = Some(match marked[i] {
+            true => Role::Defective(classes[&i].clone()),
+            false => Role::Normal,
+        });
+    }
     Ok(())
 }
 
@@ -103,7 +115,9 @@ fn classes(photos: &[Photo], part: &[usize]) -> HashMap<usize, String> {
         let folders = photo.folder().ancestors().map(name);
         let mut named = folders.filter(|n| {
             let said = Said::of(n);
-            said.kind == Kind::Other && said.split.is_none() && !n.ends_with(|c: char| c.is_ascii_digit())
+            said.kind == Kind::Other
+                && said.split.is_none()
+                && !n.ends_with(|c: char| c.is_ascii_digit())
         });
         named.next()
     };
@@ -117,7 +131,10 @@ fn classes(photos: &[Photo], part: &[usize]) -> HashMap<usize, String> {
 /// Where the part for tests has defects of its own, those that lie in the part for training are for neither.
 fn leave_out(photos: &mut Vec<Photo>, marked: &[bool]) {
     let defective = |p: &Photo| matches!(p.role, Some(Role::Defective(_)));
-    if !photos.iter().any(|p| p.split == Some(Split::Test) && defective(p)) {
+    if !photos
+        .iter()
+        .any(|p| p.split == Some(Split::Test) && defective(p))
+    {
         return;
     }
     let mut marked = marked.iter();
@@ -129,19 +146,34 @@ fn leave_out(photos: &mut Vec<Photo>, marked: &[bool]) {
 
 /// `good_01.png` and `bad_01.png` in one folder.
 fn by_names(root: &Path, photos: &mut [Photo]) -> Result<()> {
-    let said: Vec<Option<Label>> = photos.iter().map(|p| Said::of(&stem(&p.place)).label).collect();
+    let said: Vec<Option<Label>> = photos
+        .iter()
+        .map(|p| Said::of(&stem(&p.place)).label)
+        .collect();
     let bad = |i: usize| said[i] == Some(Label::Defective);
     if let Some(i) = (0..photos.len()).find(|&i| bad(i) && photos[i].role == Some(Role::Normal)) {
         let file = photos[i].place.display();
-        let why = format!("{file} lies among the good ones and is called defective; it is not certain which is right");
-        return Err(unclear_names(root, photos[i].folder(), &[&photos[i]], &why));
+        let why = format!(
+            "{file} lies among the good ones and is called defective; it is not certain which is right"
+        );
+        let (folder, bad) = (photos[i].folder(), [&photos[i]]);
+        return Err(unclear_names(root, photos, folder, (&[], &bad), &why));
     }
     let mut folders: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for i in (0..photos.len()).filter(|&i| photos[i].role.is_none()) {
-        folders.entry(photos[i].folder().to_path_buf()).or_default().push(i);
+        folders
+            .entry(photos[i].folder().to_path_buf())
+            .or_default()
+            .push(i);
     }
     for (folder, inside) in folders {
-        let of = |label: Label| inside.iter().copied().filter(|&i| said[i] == Some(label)).collect::<Vec<_>>();
+        let of = |label: Label| {
+            inside
+                .iter()
+                .copied()
+                .filter(|&i| said[i] == Some(label))
+                .collect::<Vec<_>>()
+        };
         let (good, defective) = (of(Label::Normal), of(Label::Defective));
         let told = good.len() + defective.len();
         if told == 0 {
@@ -149,13 +181,19 @@ fn by_names(root: &Path, photos: &mut [Photo]) -> Result<()> {
         }
         if told < inside.len() {
             let why = format!(
-                "of {} photos {} are called good and {} defective by their names, and of the others it is not certain",
+                "of {} photos in {} {} are called good and {} defective by their names, and of the others it is not certain",
                 inside.len(),
+                if folder.as_os_str().is_empty() {
+                    "it".into()
+                } else {
+                    folder.display().to_string()
+                },
                 good.len(),
                 defective.len()
             );
-            let bad: Vec<&Photo> = defective.iter().map(|&i| &photos[i]).collect();
-            return Err(unclear_names(root, &folder, &bad, &why));
+            let pick = |these: &[usize]| these.iter().map(|&i| &photos[i]).collect::<Vec<_>>();
+            let (good, bad) = (pick(&good), pick(&defective));
+            return Err(unclear_names(root, photos, &folder, (&good, &bad), &why));
         }
         for i in good {
             photos[i].role = Some(Role::Normal);
@@ -176,24 +214,42 @@ fn by_folders(root: &Path, photos: &mut [Photo], masks: &[PathBuf]) -> Result<()
         return Ok(());
     }
     let stop = |why: &str| Err(unclear(root, photos, masks, why));
-    if photos.iter().filter(open).any(|p| p.split == Some(Split::Test)) {
-        return stop("a test photo needs a label: put it into test/good or test/<name of the defect>, or say where the good ones are");
+    if photos
+        .iter()
+        .filter(open)
+        .any(|p| p.split == Some(Split::Test))
+    {
+        return stop(
+            "a test photo needs a label: put it into test/good or test/<name of the defect>, or say where the good ones are",
+        );
     }
     if some_called_good(photos) {
-        return stop("some folders are called good, and of the others it is not certain what they hold");
+        return stop(
+            "some folders are called good, and of the others it is not certain what they hold",
+        );
     }
     let folders: BTreeSet<&Path> = photos.iter().filter(open).map(Photo::folder).collect();
     if !uniform(&folders) {
-        return stop("several folders hold photos, and it is not certain which are of good products");
+        return stop(
+            "several folders hold photos, and it is not certain which are of good products",
+        );
     }
-    let bad = |p: &Photo| matches!(p.role, Some(Role::Defective(_))) && p.split != Some(Split::Test);
+    let bad =
+        |p: &Photo| matches!(p.role, Some(Role::Defective(_))) && p.split != Some(Split::Test);
     let parts = folders.iter().flat_map(|folder| folder.ancestors());
-    let plain = parts.map(name).all(|n| n.is_empty() || Said::of(&n).kind != Kind::Other);
+    let plain = parts
+        .map(name)
+        .all(|n| n.is_empty() || Said::of(&n).kind != Kind::Other);
     if photos.iter().any(bad) && !plain {
-        return stop("some photos are called defective, and of the others it is not certain that they are good");
+        return stop(
+            "some photos are called defective, and of the others it is not certain that they are good",
+        );
     }
     let title = Said::of(&layout::folder_name(root));
-    if photos.iter().all(|p| p.role.is_none()) && title.certain && title.label == Some(Label::Defective) {
+    if photos.iter().all(|p| p.role.is_none())
+        && title.certain
+        && title.label == Some(Label::Defective)
+    {
         return stop("the folder is called as if its photos were defective");
     }
     for photo in photos.iter_mut().filter(|p| p.role.is_none()) {

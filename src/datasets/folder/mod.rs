@@ -48,7 +48,10 @@ fn read(dir: &Path, files: Vec<PathBuf>) -> (Vec<Photo>, Vec<PathBuf>) {
     };
     let mut by_folder: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for file in &files {
-        by_folder.entry(folder(file)).or_default().push(file.clone());
+        by_folder
+            .entry(folder(file))
+            .or_default()
+            .push(file.clone());
     }
     let places = Places::new(by_folder.keys().map(PathBuf::as_path));
     let placed: BTreeMap<PathBuf, Place> = by_folder
@@ -69,7 +72,11 @@ fn read(dir: &Path, files: Vec<PathBuf>) -> (Vec<Photo>, Vec<PathBuf>) {
         photos.push(Photo {
             place: layout::inside(dir, &file).to_path_buf(),
             split: place.split,
-            role: if doubtful { Some(Role::Unsure) } else { place.role.clone() },
+            role: if doubtful {
+                Some(Role::Unsure)
+            } else {
+                place.role.clone()
+            },
             masks: Vec::new(),
             file,
         });
@@ -94,7 +101,10 @@ fn only_masks(dir: &Path) -> Error {
     Error::Roles {
         path: dir.to_path_buf(),
         reason: "all photos lie where masks do, or are called as masks are".into(),
-        guess: vec![RoleOf { field: "normal", paths }],
+        guess: vec![RoleOf {
+            field: "normal",
+            paths,
+        }],
     }
 }
 
@@ -143,7 +153,8 @@ pub(super) fn is_mask(dir: &Path, file: &Path) -> bool {
     let place = layout::inside(dir, file);
     let folders = place.parent().into_iter().flat_map(Path::ancestors);
     let mut names = folders.map(photo::name);
-    let masks = |name: &String| matches!(Said::of(name).label, Some(Label::Mask | Label::MaybeMask));
+    let masks =
+        |name: &String| matches!(Said::of(name).label, Some(Label::Mask | Label::MaybeMask));
     bare(&stem(file)).is_some() || names.any(|name| masks(&name))
 }
 
@@ -161,10 +172,16 @@ fn hold_back(train: &mut Vec<Sample>, test: &mut Vec<Sample>) {
 }
 
 /// The folders below which a file lies, as paths inside a data set, that are not in `known`.
-pub(super) fn unnamed_bad(entry: &Path, files: &[PathBuf], known: &HashSet<PathBuf>) -> Option<PathBuf> {
+pub(super) fn unnamed_bad(
+    entry: &Path,
+    files: &[PathBuf],
+    known: &HashSet<PathBuf>,
+) -> Option<PathBuf> {
     let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
     for folder in folders {
-        let inside = folder.ancestors().take_while(|part| *part != entry && part.starts_with(entry));
+        let inside = folder
+            .ancestors()
+            .take_while(|part| *part != entry && part.starts_with(entry));
         for part in inside {
             let said = Said::of(&photo::name(part));
             if said.label == Some(Label::Defective) && !known.contains(part) {

@@ -64,7 +64,10 @@ impl Places {
                     .entry(name(part))
                     .or_insert_with(|| Said::of(&name(part)));
                 if let (Some(label), Some(parent)) = (said.label, part.parent()) {
-                    children.entry(parent.to_path_buf()).or_default().insert(label);
+                    children
+                        .entry(parent.to_path_buf())
+                        .or_default()
+                        .insert(label);
                 }
             }
         }
@@ -81,7 +84,10 @@ impl Places {
 
     /// What a name says.
     pub fn said(&self, name: &str) -> Said {
-        self.said.get(name).copied().unwrap_or_else(|| Said::of(name))
+        self.said
+            .get(name)
+            .copied()
+            .unwrap_or_else(|| Said::of(name))
     }
 
     /// What a folder says.
@@ -101,7 +107,9 @@ impl Places {
                 continue;
             }
             match said.label {
-                Some(label @ (Label::Mask | Label::MaybeMask)) => place.mask = place.mask.or(Some(label)),
+                Some(label @ (Label::Mask | Label::MaybeMask)) => {
+                    place.mask = place.mask.or(Some(label))
+                }
                 Some(label) => place.role = Some(self.with(place.role, label, &names[i..])),
                 None => {}
             }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::photo::{Photo, Role};
-use super::super::roles::{Label, Said, Split};
 use super::super::layout;
+use super::super::roles::{Label, Said, Split};
+use super::photo::{Photo, Role};
 use crate::{Error, RoleOf};
 
 /// Folders that are named one by one.
@@ -37,18 +37,21 @@ pub(super) fn unclear(root: &Path, photos: &[Photo], masks: &[PathBuf], why: &st
             entry.0 = Bucket::Open;
         }
     }
-    let listed = found.iter().take(2 * FOLDERS).map(|(folder, (bucket, count))| {
-        let name = match folder.as_os_str().is_empty() {
-            true => "the folder itself".to_string(),
-            false => layout::relative(Path::new(""), folder),
-        };
-        let called = match bucket {
-            Bucket::Normal | Bucket::NormalTest => ", good",
-            Bucket::Abnormal => ", defective",
-            Bucket::Open => "",
-        };
-        format!("{name} ({count} {}{called})", photos_word(*count))
-    });
+    let listed = found
+        .iter()
+        .take(2 * FOLDERS)
+        .map(|(folder, (bucket, count))| {
+            let name = match folder.as_os_str().is_empty() {
+                true => "the folder itself".to_string(),
+                false => layout::relative(Path::new(""), folder),
+            };
+            let called = match bucket {
+                Bucket::Normal | Bucket::NormalTest => ", good",
+                Bucket::Abnormal => ", defective",
+                Bucket::Open => "",
+            };
+            format!("{name} ({count} {}{called})", photos_word(*count))
+        });
     let listed = listed.collect::<Vec<_>>().join(", ");
     let more = match found.len().saturating_sub(2 * FOLDERS) {
         0 => String::new(),
@@ -61,24 +64,52 @@ pub(super) fn unclear(root: &Path, photos: &[Photo], masks: &[PathBuf], why: &st
     }
 }
 
-/// An error about photos of one folder that are told apart by their names.
-pub(super) fn unclear_names(root: &Path, folder: &Path, bad: &[&Photo], why: &str) -> Error {
-    let mut patterns: Vec<PathBuf> = Vec::new();
-    for photo in bad {
-        let pattern = root.join(folder).join(format!("*{}*", telling(photo)));
-        if !patterns.contains(&pattern) {
-            patterns.push(pattern);
+/// An error about photos of one folder of which names tell some: `good` ones and `bad` ones.
+pub(super) fn unclear_names(
+    root: &Path,
+    photos: &[Photo],
+    folder: &Path,
+    (good, bad): (&[&Photo], &[&Photo]),
+    why: &str,
+) -> Error {
+    let here = full(root, folder);
+    let patterns = |photos: &[&Photo]| -> Vec<PathBuf> {
+        let mut patterns: Vec<PathBuf> = Vec::new();
+        for photo in photos {
+            let pattern = here.join(format!("*{}*", telling(photo)));
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
+            }
         }
-    }
-    let role = |field, paths| RoleOf { field, paths };
-    let mut guess = vec![role("normal", vec![root.join(folder)])];
-    if !patterns.is_empty() {
-        guess.push(role("abnormal", patterns));
-    }
+        patterns
+    };
+    let (good, bad) = (patterns(good), patterns(bad));
+    let elsewhere = photos
+        .iter()
+        .filter(|p| matches!(bucket(p), Bucket::Normal | Bucket::Open));
+    let elsewhere = elsewhere.filter(|p| p.split != Some(Split::Test) && p.folder() != folder);
+    let elsewhere: BTreeSet<PathBuf> = elsewhere.map(|p| full(root, p.folder())).collect();
+    let inside = photos.iter().find(|p| p.folder() == folder);
+    let tested = inside.is_some_and(|p| p.split == Some(Split::Test)) && !elsewhere.is_empty();
+    let fields = if tested {
+        let normal = elsewhere.into_iter().collect();
+        [
+            ("normal", normal),
+            ("abnormal", vec![here.clone()]),
+            ("normal_test", good),
+        ]
+    } else {
+        [
+            ("normal", vec![here.clone()]),
+            ("abnormal", bad),
+            ("normal_test", Vec::new()),
+        ]
+    };
+    let said = fields.into_iter().filter(|(_, paths)| !paths.is_empty());
     Error::Roles {
-        path: root.join(folder),
+        path: root.to_path_buf(),
         reason: why.to_string(),
-        guess,
+        guess: said.map(|(field, paths)| RoleOf { field, paths }).collect(),
     }
 }
 
@@ -86,8 +117,10 @@ pub(super) fn unclear_names(root: &Path, folder: &Path, bad: &[&Photo], why: &st
 fn telling(photo: &Photo) -> String {
     let stem = super::super::masks::stem(&photo.place);
     let mut parts = stem.split(|c: char| !c.is_alphanumeric());
-    let is_bad = |part: &&str| Said::of(part).label == Some(Label::Defective);
-    let part = parts.find(is_bad).unwrap_or(&stem);
+    let said = Said::of(&stem).label;
+    let part = parts
+        .find(|part| said == Said::of(part).label)
+        .unwrap_or(&stem);
     let rest = part.trim_end_matches(|c: char| !c.is_alphabetic());
     if rest.is_empty() { part } else { rest }.to_string()
 }
@@ -102,7 +135,11 @@ fn bucket(photo: &Photo) -> Bucket {
 }
 
 /// Where some are called good, the others are guessed not to be; else the largest folder is guessed to be good.
-fn guess(root: &Path, found: &BTreeMap<PathBuf, (Bucket, usize)>, masks: &[PathBuf]) -> Vec<RoleOf> {
+fn guess(
+    root: &Path,
+    found: &BTreeMap<PathBuf, (Bucket, usize)>,
+    masks: &[PathBuf],
+) -> Vec<RoleOf> {
     let of = |bucket: Bucket| -> Vec<PathBuf> {
         let these = found.iter().filter(|(_, (b, _))| *b == bucket);
         these.map(|(folder, _)| full(root, folder)).collect()
@@ -110,7 +147,9 @@ fn guess(root: &Path, found: &BTreeMap<PathBuf, (Bucket, usize)>, masks: &[PathB
     let (mut normal, mut abnormal) = (of(Bucket::Normal), of(Bucket::Abnormal));
     let mut open = of(Bucket::Open);
     if normal.is_empty() {
-        let open_ones = found.iter().filter(|(_, (bucket, _))| *bucket == Bucket::Open);
+        let open_ones = found
+            .iter()
+            .filter(|(_, (bucket, _))| *bucket == Bucket::Open);
         // Of equals the first.
         let largest = open_ones.rev().max_by_key(|(_, (_, count))| *count);
         if let Some((folder, _)) = largest {

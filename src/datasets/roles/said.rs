@@ -53,7 +53,9 @@ impl Said {
             label: label(&words),
             split: split(&words),
             kind: kind(&words),
-            certain: !words.iter().any(|w| matches!(w, Word::Other | Word::Letter)),
+            certain: !words
+                .iter()
+                .any(|w| matches!(w, Word::Other | Word::Letter)),
         }
     }
 }
@@ -64,7 +66,9 @@ const REACH: usize = 2;
 fn label(words: &[Word]) -> Option<Label> {
     let pure = !words.iter().any(|w| matches!(w, Word::Other | Word::Class));
     let mut normal: Vec<bool> = Vec::new();
-    let (mut mask, mut maybe_mask, mut unsure) = (false, false, false);
+    let (mut mask, mut maybe_mask) = (false, false);
+    let hedged = words.contains(&Word::Hedge);
+    let mut unsure = words.contains(&Word::Unsure);
     let mut turned: Option<usize> = None;
     for (i, word) in words.iter().enumerate() {
         let said = match word {
@@ -88,13 +92,13 @@ fn label(words: &[Word]) -> Option<Label> {
             Word::Mask | Word::WeakMask if turned.take().is_some() => unsure = true,
             Word::Mask => mask = true,
             Word::WeakMask => maybe_mask = true,
-            Word::Unsure => unsure = true,
             _ => turned = turned.map(|far| far + 1).filter(|far| *far <= REACH),
         }
     }
     let conflict = normal.contains(&true) && normal.contains(&false);
     match normal.first() {
         _ if mask && !unsure => Some(Label::Mask),
+        Some(_) if hedged => Some(Label::Unsure),
         _ if unsure || conflict && !maybe_mask => Some(Label::Unsure),
         _ if maybe_mask => Some(Label::MaybeMask),
         Some(true) => Some(Label::Normal),
@@ -106,7 +110,10 @@ fn label(words: &[Word]) -> Option<Label> {
 /// Whether the last word that is not neutral is a label's.
 fn follows_label(words: &[Word]) -> bool {
     let last = words.iter().rev().find(|w| **w != Word::Neutral);
-    matches!(last, Some(Word::Defective | Word::Normal | Word::WeakDefective))
+    matches!(
+        last,
+        Some(Word::Defective | Word::Normal | Word::WeakDefective)
+    )
 }
 
 fn split(words: &[Word]) -> Option<Split> {
@@ -124,12 +131,16 @@ fn kind(words: &[Word]) -> Kind {
     let speaks = |w: &Word| {
         matches!(
             w,
-            Word::Other | Word::Class | Word::WeakMask | Word::Not | Word::Free | Word::Unsure
+            Word::Other
+                | Word::Class
+                | Word::WeakMask
+                | Word::Not
+                | Word::Free
+                | Word::Unsure
+                | Word::Hedge
         )
     };
-    if words.iter().any(speaks)
-        || has(|w| matches!(w, Word::Letter)) && !serial
-    {
+    if words.iter().any(speaks) || has(|w| matches!(w, Word::Letter)) && !serial {
         return Kind::Other;
     }
     match words {
@@ -166,7 +177,7 @@ fn numbered(names: &[&str]) -> bool {
     let speaks = |w: &Word| {
         matches!(
             w,
-            Word::Class | Word::WeakMask | Word::Not | Word::Free | Word::Unsure
+            Word::Class | Word::WeakMask | Word::Not | Word::Free | Word::Unsure | Word::Hedge
         )
     };
     letters > 2
@@ -219,7 +230,7 @@ mod tests {
     fn parts_of_words_and_unclear_names_say_nothing() {
         labels(
             "unbroken, okra, goodyear, Normandy, okapi, badminton, nokia, kotlin, passport, first_pass_optics, defend, failsafe, \
-             gutschein, crackers, anomaloscope, bonsai, testament, 0, 1, positive, negative, true, A, class_0, 2024-05-01, \
+             gutschein, crackers, anomaloscope, bonsai, testament, 0, 1, positive, negative, true, false, half, other, before, A, class_0, 2024-05-01, \
              lot_17, monday, bottle, images, .tmpaNGx3, normandie, masked, abadan, no_5, 3bad4f9",
             None,
         );
@@ -231,16 +242,36 @@ mod tests {
             "mask, masks, mask_dir, Masken, ground_truth, Ground Truth, groundtruth, GT, masque, máscaras, 掩码, マスク, gt_bad, mask2",
             Some(Label::Mask),
         );
-        labels("label, Labels, annotations, good_labels", Some(Label::MaybeMask));
+        labels(
+            "label, Labels, annotations, good_labels",
+            Some(Label::MaybeMask),
+        );
     }
 
     #[test]
     fn parts_of_a_data_set_are_named_too() {
         let split = |name: &str| Said::of(name).split;
-        for name in ["train", "Training", "train_good", "Trainingsdaten", "训练集", "学習用", "eğitim", "обучение"] {
+        for name in [
+            "train",
+            "Training",
+            "train_good",
+            "Trainingsdaten",
+            "训练集",
+            "学習用",
+            "eğitim",
+            "обучение",
+        ] {
             assert_eq!(split(name), Some(Split::Train), "{name}");
         }
-        for name in ["test", "test_public", "normal_test", "Test", "prüfung", "测试", "テスト"] {
+        for name in [
+            "test",
+            "test_public",
+            "normal_test",
+            "Test",
+            "prüfung",
+            "测试",
+            "テスト",
+        ] {
             assert_eq!(split(name), Some(Split::Test), "{name}");
         }
         assert_eq!(Said::of("normal_test").label, Some(Label::Normal));
@@ -252,15 +283,44 @@ mod tests {
     #[test]
     fn dates_lots_and_cameras_are_of_one_kind_and_classes_are_not() {
         for names in [
-            "2024-05-01 2024-05-02", "20240501 20240502T1200", "lot_17 lot_18", "batch3 batch4", "line2 line3", "cam1 cam2", "monday tuesday",
-            "shift_A shift_B", "kos01 kos02", "9f3ab2 00c1d4", "00 01", "1 2 10", "Montag Dienstag", "partie1 partie2", "front back",
-            "2024-05-01 lot_17", "批次1 批次2", "monday images",
+            "2024-05-01 2024-05-02",
+            "20240501 20240502T1200",
+            "lot_17 lot_18",
+            "batch3 batch4",
+            "line2 line3",
+            "cam1 cam2",
+            "monday tuesday",
+            "shift_A shift_B",
+            "kos01 kos02",
+            "9f3ab2 00c1d4",
+            "00 01",
+            "1 2 10",
+            "Montag Dienstag",
+            "partie1 partie2",
+            "front back",
+            "2024-05-01 lot_17",
+            "批次1 批次2",
+            "monday images",
         ] {
             assert!(one_kind(&names.split(' ').collect::<Vec<_>>()), "{names}");
         }
         for names in [
-            "0 1", "1 2", "a b", "A B C", "class0 class1", "type_1 type_2", "screw nut", "crack1 hole2", "c0 c1", "raw processed",
-            "positive negative", "crazing patches", "grade1 grade2", "label_0 label_1", "monday broken-ish", "no_1x hole",
+            "0 1",
+            "1 2",
+            "a b",
+            "A B C",
+            "class0 class1",
+            "type_1 type_2",
+            "screw nut",
+            "crack1 hole2",
+            "c0 c1",
+            "raw processed",
+            "positive negative",
+            "crazing patches",
+            "grade1 grade2",
+            "label_0 label_1",
+            "monday broken-ish",
+            "no_1x hole",
         ] {
             assert!(!one_kind(&names.split(' ').collect::<Vec<_>>()), "{names}");
         }

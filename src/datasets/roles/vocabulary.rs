@@ -4,7 +4,7 @@
 use super::words::Word;
 
 /// All words by what they say. Of two lists with the same word the first counts.
-pub(super) const WORDS: [(Word, &str); 14] = [
+pub(super) const WORDS: [(Word, &str); 15] = [
     (Word::Normal, NORMAL),
     (Word::Defective, DEFECTIVE),
     (Word::WeakNormal, "go pass perfect golden io bom boa"),
@@ -15,8 +15,12 @@ pub(super) const WORDS: [(Word, &str); 14] = [
     (Word::Test, TEST),
     (Word::Validation, VALIDATION),
     (Word::Not, NOT),
-    (Word::Free, "free frei less loos degil değil olmayan なし 無し 없음 없는"),
+    (
+        Word::Free,
+        "free frei less loos degil değil olmayan なし 無し 없음 없는",
+    ),
     (Word::Unsure, UNSURE),
+    (Word::Hedge, HEDGE),
     (Word::Neutral, NEUTRAL),
     (Word::Serial, SERIAL),
 ];
@@ -99,9 +103,11 @@ const VALIDATION: &str = "validation val validierung validación validazione val
 const NOT: &str = "not no non none without zero isn isnt arent wasnt never neither nor hardly cannot nicht kein keine keinen ohne pas sans sin sem não nao senza zonder geen niet nie bez ne \
     není neni не без нет 无 無 非 未 没有 不 무";
 
-const UNSURE: &str = "unsure unknown unclear maybe perhaps borderline doubtful questionable suspect suspicious almost nearly partly partially half pseudo quasi fake false was previously formerly before after \
-    mixed mix misc miscellaneous other others todo unsorted unlabeled unlabelled rework reworked repaired unchecked review but \
-    unbekannt gemischt zweifelhaft unklar sonstige aber pero autres otros altri";
+const UNSURE: &str = "unsure unknown unclear maybe perhaps doubtful questionable mixed misc miscellaneous unsorted unlabeled \
+    unlabelled unchecked unbekannt gemischt zweifelhaft unklar";
+
+const HEDGE: &str = "borderline suspect suspicious almost nearly partly partially half pseudo quasi fake false was previously formerly \
+    before after mix other others todo rework reworked repaired review but sonstige aber pero autres otros altri";
 
 const NEUTRAL: &str = "image images img imgs photo photos picture pictures pic pics part parts piece pieces sample samples specimen \
     specimens product products item items data dataset datasets set sets dir dirs folder folders file files of the a all any and \

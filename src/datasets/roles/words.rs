@@ -25,6 +25,8 @@ pub(super) enum Word {
     /// Turns what stands before it around (`defect free`), or what follows (`free of defects`).
     Free,
     Unsure,
+    /// Makes a label doubtful: `almost good`.
+    Hedge,
     Neutral,
     /// A lot, a camera, a day.
     Serial,
@@ -39,8 +41,10 @@ impl Word {
     /// Whether two such words may be written as one: `goodparts`, but not `goodyear`.
     fn joins(self, text: &str) -> bool {
         match self {
-            Self::Neutral => text.chars().count() > 3 || ["img", "pic", "dir", "set"].contains(&text),
-            Self::Serial | Self::Class | Self::Unsure => false,
+            Self::Neutral => {
+                text.chars().count() > 3 || ["img", "pic", "dir", "set"].contains(&text)
+            }
+            Self::Serial | Self::Class | Self::Unsure | Self::Hedge => false,
             _ => true,
         }
     }
@@ -87,9 +91,22 @@ pub(super) fn words(name: &str) -> Vec<Word> {
 
 /// Without accents; what Unicode does not take apart is spelled as people do who lack the key.
 fn folded(text: &str) -> String {
-    let bare: String = text.nfd().filter(|c| !is_combining_mark(*c)).nfc().collect();
-    let plain = [('ł', "l"), ('Ł', "L"), ('ı', "i"), ('ß', "ss"), ('ø', "o"), ('đ', "d")];
-    plain.iter().fold(bare, |text, (from, to)| text.replace(*from, to))
+    let bare: String = text
+        .nfd()
+        .filter(|c| !is_combining_mark(*c))
+        .nfc()
+        .collect();
+    let plain = [
+        ('ł', "l"),
+        ('Ł', "L"),
+        ('ı', "i"),
+        ('ß', "ss"),
+        ('ø', "o"),
+        ('đ', "d"),
+    ];
+    plain
+        .iter()
+        .fold(bare, |text, (from, to)| text.replace(*from, to))
 }
 
 fn known(text: &str) -> Option<Word> {
@@ -122,7 +139,11 @@ fn chunk(text: &str) -> Vec<Word> {
             _ => vec![Word::Letter, Word::Number(digits)],
         };
     }
-    vec![if is_id(&lower) { Word::Number(9) } else { Word::Other }]
+    vec![if is_id(&lower) {
+        Word::Number(9)
+    } else {
+        Word::Other
+    }]
 }
 
 /// Dates, times and hexadecimal ids.
@@ -202,7 +223,9 @@ fn ideographs(text: &str) -> Vec<Word> {
             continue;
         }
         let ends = rest.char_indices().map(|(i, c)| i + c.len_utf8()).take(8);
-        let longest = ends.filter_map(|end| Some((end, known(&rest[..end])?))).last();
+        let longest = ends
+            .filter_map(|end| Some((end, known(&rest[..end])?)))
+            .last();
         let (end, word) = longest.unwrap_or((first.len_utf8(), Word::Other));
         if word != Word::Other || words.last() != Some(&Word::Other) {
             words.push(word);
