@@ -263,8 +263,9 @@ fn by_entries(entries: &[Entry], photos: &mut [Photo]) {
             photo.masks = place
                 .get(&photo.file)
                 .map_or(Vec::new(), |place| masks.of(place));
-            free.retain(|(_, file)| !photo.masks.contains(file));
         }
+        let used: HashSet<&PathBuf> = photos.iter().flat_map(|p| &p.masks).collect();
+        free.retain(|(_, file)| !used.contains(file));
     }
 }
 

@@ -58,7 +58,8 @@ fn by_masks(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) -> Result<(
     for test in [false, true] {
         let in_part = |p: &Photo| p.role.is_none() && (p.split == Some(Split::Test)) == test;
         let part = (0..photos.len()).filter(|&i| in_part(&photos[i]));
-        each_by_its_own(root, photos, &part.collect::<Vec<_>>(), &marked, masks)?;
+        let part: Vec<usize> = part.collect();
+        each_by_its_own(root, photos, &part, &marked, masks)?;
     }
     leave_out(photos, &marked);
     Ok(())
