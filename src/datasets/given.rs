@@ -274,7 +274,10 @@ fn assign(root: &Path, entries: &[Entry]) -> Result<(Vec<Photo>, Vec<PathBuf>)> 
     let mut of: BTreeMap<&Path, &Entry> = BTreeMap::new();
     for entry in entries {
         for file in &entry.files {
-            let depth = |entry: &Entry| entry.path.components().count();
+            let depth = |entry: &Entry| match entry.path == Path::new(".") {
+                true => 0,
+                false => entry.path.components().count(),
+            };
             let before = of.get(file.as_path()).copied();
             match before {
                 Some(before) if depth(before) > depth(entry) => {}

@@ -153,9 +153,9 @@ fn a_contact_sheet_shows_what_was_taken() {
     let printed = succeed(&["data", "check", text(&data), "--report", text(&sheet)]);
     for line in [
         "caps: 24 normal images to train on; to test on 6 good, 2 defective",
-        "  OK parts/          24  good, to train on\n",
-        "  OK parts/           6  good, to test on\n",
-        "  NG <b>parts/        2  defective: NG <b>parts\n",
+        "  OK parts/         24  good, to train on\n",
+        "  OK parts/          6  good, to test on\n",
+        "  NG <b>parts/       2  defective: NG <b>parts\n",
         "sheet.html",
     ] {
         assert!(printed.contains(line), "{line}: {printed}");

@@ -22,10 +22,12 @@ fn photo(dir: &Path, path: &str) {
         .bytes()
         .fold(7_u32, |h, b| h.wrapping_mul(31) ^ u32::from(b));
     let shade = |x: u32, y: u32| 90 + (x * 7 + y * 13 + seed % 97) % 120;
-    let picture = RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
+    let mut picture = RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
         let shade = shade(x, y) as u8;
         Rgb([shade, shade / 2 + 40, shade / 3 + 20])
     });
+    let [a, b, c, _] = seed.to_le_bytes();
+    picture.put_pixel(0, 0, Rgb([a, b, c]));
     picture.save(path).unwrap();
 }
 
@@ -611,6 +613,19 @@ fn a_bad_folder_or_a_mask_inside_a_good_one_is_not_trained_on() {
     assert_eq!(
         counts(&datasets::open_as(None, &roles(&[&all, &bad], &[])).unwrap()),
         (10, 0, 0)
+    );
+    // What is named as defective may hold whatever it likes.
+    photos(dir.path(), "all/x/bad/#.png", 2);
+    let (why, guess) = refused(
+        dir.path(),
+        datasets::open_as(None, &roles(&[&all], &[&bad])),
+    );
+    assert!(why.contains("all/x/bad is called defective"), "{why}");
+    assert_eq!(guess, "normal: all; abnormal: all/ng all/x/bad");
+    let x = dir.path().join("all/x");
+    assert_eq!(
+        counts(&datasets::open_as(None, &roles(&[&all], &[&bad, &x])).unwrap()),
+        (7, 1, 4)
     );
     let dir = folder(&[("photos/#.png", 8)]);
     mask(dir.path(), "drawn/002.png", 0, 2);

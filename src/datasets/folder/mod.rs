@@ -171,22 +171,26 @@ fn hold_back(train: &mut Vec<Sample>, test: &mut Vec<Sample>) {
     test.splice(0..0, chosen);
 }
 
-/// The folders below which a file lies, as paths inside a data set, that are not in `known`.
+/// A folder called defective inside an entry that was said to be good, unless it (or its files) were named themselves.
 pub(super) fn unnamed_bad(
     entry: &Path,
     files: &[PathBuf],
-    known: &HashSet<PathBuf>,
+    named: &HashSet<PathBuf>,
 ) -> Option<PathBuf> {
-    let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
+    let entry = entry.strip_prefix(".").unwrap_or(entry);
+    let files = files.iter().filter(|file| !named.contains(*file));
+    let folders: BTreeSet<&Path> = files.filter_map(|f| f.parent()).collect();
+    let called_bad = |part: &Path| Said::of(&photo::name(part)).label == Some(Label::Defective);
     for folder in folders {
-        let inside = folder
+        let inside: Vec<&Path> = folder
             .ancestors()
-            .take_while(|part| *part != entry && part.starts_with(entry));
-        for part in inside {
-            let said = Said::of(&photo::name(part));
-            if said.label == Some(Label::Defective) && !known.contains(part) {
-                return Some(part.to_path_buf());
-            }
+            .take_while(|part| *part != entry)
+            .collect();
+        if inside.iter().any(|part| named.contains(*part)) {
+            continue;
+        }
+        if let Some(bad) = inside.into_iter().rev().find(|part| called_bad(part)) {
+            return Some(bad.to_path_buf());
         }
     }
     None
