@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Dataset, FolderRole, Sample, cifar10, folder, open};
+use super::{Dataset, FolderRole, Sample, cifar10, folder, layout, open};
 use crate::imaging::list_images;
 use crate::{Error, Result};
 
@@ -239,28 +239,46 @@ fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
         return Ok(Vec::new());
     }
     let samples = data.train.iter().chain(&data.test);
-    let used: HashSet<&PathBuf> = samples
+    let inside = |path: &PathBuf| layout::inside(&data.root, path).to_path_buf();
+    let used: HashSet<PathBuf> = samples
         .flat_map(|s| std::iter::once(&s.image).chain(&s.masks))
+        .map(inside)
         .collect();
-    let unused = list_images(&data.root)?
-        .into_iter()
-        .filter(|file| !used.contains(file));
-    let tell = |file: PathBuf| {
-        if folder::is_mask(&data.root, &file) {
-            problem(
-                &file,
-                ProblemKind::MaskOrphan,
-                "a mask that belongs to no defective image",
-            )
-        } else {
-            problem(
-                &file,
-                ProblemKind::Unused,
-                "an image that is neither trained nor tested on",
-            )
+    let mut folders: BTreeMap<PathBuf, (Vec<PathBuf>, bool)> = BTreeMap::new();
+    for file in list_images(&data.root)? {
+        let folder = file.parent().unwrap_or(&data.root).to_path_buf();
+        let (unused, some_used) = folders.entry(folder).or_default();
+        match used.contains(&inside(&file)) {
+            true => *some_used = true,
+            false => unused.push(file),
         }
+    }
+    let mut problems = Vec::new();
+    for (folder, (unused, some_used)) in folders {
+        // A folder that is left out whole is one thing to know, not a thousand.
+        if !some_used && unused.len() > 1 && folder != data.root {
+            let count = unused.len();
+            let what = format!("{count} images that are neither trained nor tested on");
+            problems.push(problem(&folder, ProblemKind::Unused, &what));
+        } else {
+            problems.extend(unused.iter().map(|file| tell_unused(data, file)));
+        }
+    }
+    Ok(problems)
+}
+
+fn tell_unused(data: &Dataset, file: &Path) -> Problem {
+    let (kind, what) = match folder::is_mask(&data.root, file) {
+        true => (
+            ProblemKind::MaskOrphan,
+            "a mask that belongs to no defective image",
+        ),
+        false => (
+            ProblemKind::Unused,
+            "an image that is neither trained nor tested on",
+        ),
     };
-    Ok(unused.map(tell).collect())
+    problem(file, kind, what)
 }
 
 fn classes(data: &Dataset) -> BTreeMap<String, usize> {

@@ -232,7 +232,7 @@ fn by_folders(root: &Path, photos: &mut [Photo], masks: &[PathBuf]) -> Result<()
     let folders: BTreeSet<&Path> = photos.iter().filter(open).map(Photo::folder).collect();
     if !uniform(&folders) {
         return stop(
-            "several folders hold photos, and it is not certain which are of good products",
+            "several folders hold photos, and it is not certain which are of good products (if all are, name the whole folder)",
         );
     }
     let bad =

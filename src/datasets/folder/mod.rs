@@ -37,6 +37,9 @@ pub(super) fn open(dir: &Path) -> Result<Dataset> {
         return Err(only_masks(dir));
     }
     decide::decide(dir, &mut photos, &masks)?;
+    if !photos.iter().any(|p| p.role == Some(Role::Normal)) {
+        return Err(unclear::no_good(dir, &photos, &masks));
+    }
     Ok(assemble(dir, layout::folder_name(dir), photos))
 }
 

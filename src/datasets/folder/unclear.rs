@@ -64,6 +64,17 @@ pub(super) fn unclear(root: &Path, photos: &[Photo], masks: &[PathBuf], why: &st
     }
 }
 
+/// An error about a folder of nothing but defects.
+pub(super) fn no_good(root: &Path, photos: &[Photo], masks: &[PathBuf]) -> Error {
+    let mut error = unclear(root, photos, masks, "holds no normal images to train on");
+    if let Error::Roles { guess, .. } = &mut error {
+        let paths = vec![PathBuf::from("FOLDER_OF_GOOD_PHOTOS")];
+        let field = "normal";
+        guess.insert(0, RoleOf { field, paths });
+    }
+    error
+}
+
 /// An error about photos of one folder of which names tell some: `good` ones and `bad` ones.
 pub(super) fn unclear_names(
     root: &Path,

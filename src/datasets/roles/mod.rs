@@ -2,6 +2,7 @@
 
 mod said;
 mod vocabulary;
+mod word;
 mod words;
 
 pub(super) use said::{Kind, Label, Said, Split, one_kind};

@@ -1,6 +1,7 @@
 //! What one name says of the photos below it.
 
-use super::words::{Word, words};
+use super::word::Word;
+use super::words::words;
 
 /// What the photos are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -300,6 +301,7 @@ mod tests {
             "front back",
             "2024-05-01 lot_17",
             "批次1 批次2",
+            "KW21 KW22",
             "monday images",
         ] {
             assert!(one_kind(&names.split(' ').collect::<Vec<_>>()), "{names}");

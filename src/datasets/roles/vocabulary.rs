@@ -1,7 +1,7 @@
 //! The words that folders are named with, in the languages of factories. Every list is plain text, folded as names are
 //! before they are compared (no case, no accents), so that `Défaut`, `défaut` and `defaut` are one word.
 
-use super::words::Word;
+use super::word::Word;
 
 /// All words by what they say. Of two lists with the same word the first counts.
 pub(super) const WORDS: [(Word, &str); 15] = [
@@ -125,7 +125,7 @@ const NEUTRAL: &str = "image images img imgs photo photos picture pictures pic p
     görüntü görüntüler resim resimler fotoğraf fotoğraflar parça parçalar ürün ürünler \
     front back left right top bottom side sides";
 
-const SERIAL: &str = "lot lots batch batches line lines cam cams camera cameras shift shifts day days week weeks month year hour run runs \
+const SERIAL: &str = "kw cw wk lot lots batch batches line lines cam cams camera cameras shift shifts day days week weeks month year hour run runs \
     session sessions station stations machine machines reel roll tray pallet box order job serial sn v series site plant position \
     pos view views angle frame seq sequence shot shots capture captures scan scans morning afternoon evening night early late am pm \
     monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun january february march april may june july \
