@@ -2,11 +2,12 @@
 //! several masks a photo (`ground_truth/<class>/<name>/000.png`) and `validation/good`, MVTec AD 2 `test_public` with the
 //! masks inside, MVTec 3D the photos in `rgb` and the masks in `gt` of each class.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::layout;
 use super::masks::Masks;
-use super::{Dataset, Sample};
+use super::{Dataset, Sample, folder};
 use crate::Result;
 use crate::imaging::list_images;
 
@@ -18,7 +19,12 @@ const RGB_MASKS: &str = "gt";
 
 /// Reads a category; `normal` is the name of the folders of normal images.
 pub(super) fn open(dir: &Path, normal: &str) -> Result<Dataset> {
-    let mut train = list_images(&photos(dir.join("train").join(normal)))?;
+    let good = photos(dir.join("train").join(normal));
+    let mut train = list_images(&good)?;
+    if let Some(bad) = folder::unnamed_bad(&good, &train, &HashSet::new()) {
+        let reason = "is called defective and lies among the photos to train on; move it";
+        return Err(layout::fault(&bad, reason));
+    }
     // Good photos as well; which of them the threshold is found on is drawn later.
     train.extend(layout::images_if_any(&photos(
         dir.join("validation").join(normal),

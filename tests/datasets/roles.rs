@@ -540,15 +540,18 @@ fn a_strangers_walk() {
 #[test]
 fn a_folder_called_bad_is_not_trained_on() {
     let dir = folder(&[("NG/#.png", 6), ("ok_parts_1/#.png", 6)]);
-    let (why, guess) = refused(
-        dir.path(),
-        datasets::open(&dir.path().join("NG")).map(|_| panic!()),
-    );
+    let (why, guess) = refused(dir.path(), datasets::open(&dir.path().join("NG")));
     assert!(why.starts_with("the folder is called as if"), "{why}");
     assert_eq!(guess, "normal: NG");
     assert_eq!(
         counts(&datasets::open(&dir.path().join("ok_parts_1")).unwrap()),
         (6, 0, 0)
+    );
+    let mvtec = folder(&[("train/good/#.png", 6), ("train/good/not ok/#.png", 1)]);
+    let error = datasets::open(mvtec.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("not ok: is called defective and lies among the photos to train on"),
+        "{error}"
     );
 }
 

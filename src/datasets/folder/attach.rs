@@ -71,7 +71,7 @@ fn place(path: &Path, level: u8, places: &Places) -> PathBuf {
         let said = places.said(&name(folder));
         matches!(said.label, Some(Label::Normal | Label::Defective)) && said.certain
     };
-    let innermost = kept.iter().filter(is_label).next_back().copied();
+    let innermost = kept.iter().rfind(is_label).copied();
     let told = |folder: &&Path| {
         let said = places.said(&name(folder));
         match said.label {

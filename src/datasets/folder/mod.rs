@@ -174,6 +174,13 @@ fn hold_back(train: &mut Vec<Sample>, test: &mut Vec<Sample>) {
     test.splice(0..0, chosen);
 }
 
+/// The outermost folder on a file's way that is called defective.
+pub(super) fn called_bad(file: &Path) -> Option<String> {
+    let folders = file.ancestors().skip(1).map(photo::name);
+    let bad = folders.filter(|name| Said::of(name).label == Some(Label::Defective));
+    bad.last()
+}
+
 /// A folder called defective inside an entry that was said to be good, unless it (or its files) were named themselves.
 pub(super) fn unnamed_bad(
     entry: &Path,
