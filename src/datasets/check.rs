@@ -258,8 +258,14 @@ fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
         // A folder that is left out whole is one thing to know, not a thousand.
         if !some_used && unused.len() > 1 && folder != data.root {
             let count = unused.len();
-            let what = format!("{count} images that are neither trained nor tested on");
-            problems.push(problem(&folder, ProblemKind::Unused, &what));
+            let (kind, what) = match folder::is_mask(&data.root, &unused[0]) {
+                true => (ProblemKind::MaskOrphan, "masks that belong to no photo"),
+                false => (
+                    ProblemKind::Unused,
+                    "images that are neither trained nor tested on",
+                ),
+            };
+            problems.push(problem(&folder, kind, &format!("{count} {what}")));
         } else {
             problems.extend(unused.iter().map(|file| tell_unused(data, file)));
         }

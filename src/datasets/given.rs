@@ -113,6 +113,11 @@ pub(super) fn open(root: Option<&Path>, bases: &[&Path], roles: &Roles) -> Resul
     let (mut photos, masks) = assign(&root, &entries)?;
     folder::attach_masks(&root, &masks, &mut photos);
     by_entries(&entries, &mut photos);
+    if let Some(masks) = entries.iter().find(|entry| entry.field == "masks")
+        && photos.iter().all(|photo| photo.masks.is_empty())
+    {
+        return Err(fault(&masks.path, "`masks`: none is called as a photo is"));
+    }
     for photo in photos.iter_mut().filter(|p| p.role == Some(Role::Normal)) {
         if marks(&photo.masks)? {
             photo.role = Some(Role::Defective(DEFECT.into()));

@@ -427,7 +427,7 @@ type Walk<'a> = (
 
 #[test]
 fn a_strangers_walk() {
-    let walks: [Walk; 26] = [
+    let walks: [Walk; 28] = [
         // Read rightly.
         (&[("#.jpg", 9)], Ok((9, 0, 0))),
         (
@@ -526,6 +526,14 @@ fn a_strangers_walk() {
             &[("defects/#.png", 9)],
             Err("normal: FOLDER_OF_GOOD_PHOTOS; abnormal: defects"),
         ),
+        (
+            &[("test/good/#.png", 4), ("test/hole/#.png", 4)],
+            Err("normal: FOLDER_OF_GOOD_PHOTOS; abnormal: test/hole; normal_test: test/good"),
+        ),
+        (
+            &[("raw/#.png", 9), ("raw_masks/x#.png", 2)],
+            Err("normal: raw"),
+        ),
     ];
     for (fill, expected) in walks {
         let dir = folder(fill);
@@ -590,6 +598,19 @@ fn what_is_said_counts() {
     // The deeper one counts.
     let data = datasets::open_as(None, &roles(&[dir.path()], &[&one])).unwrap();
     assert_eq!(counts(&data), (12, 2, 3));
+    // Masks that belong to nothing.
+    mask(dir.path(), "drawn/x.png", 0, 2);
+    let said = Roles {
+        masks: vec!["drawn".into()],
+        ..roles(&[&zero], &[&one])
+    };
+    let error = datasets::open_as(Some(dir.path()), &said)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("drawn: `masks`: none is called as a photo is"),
+        "{error}"
+    );
     // The same folder twice, nothing there, a pattern of nothing.
     let wrong = |said: &Roles| {
         datasets::open_as(Some(dir.path()), said)

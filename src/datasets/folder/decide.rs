@@ -30,7 +30,7 @@ pub(super) fn decide(root: &Path, photos: &mut Vec<Photo>, masks: &[PathBuf]) ->
 }
 
 /// Whether there are photos to train on that a folder calls good.
-fn some_called_good(photos: &[Photo]) -> bool {
+pub(super) fn some_called_good(photos: &[Photo]) -> bool {
     let good = |p: &Photo| p.role == Some(Role::Normal) && p.split != Some(Split::Test);
     photos.iter().any(good)
 }
@@ -228,6 +228,11 @@ fn by_folders(root: &Path, photos: &mut [Photo], masks: &[PathBuf]) -> Result<()
         return stop(
             "some folders are called good, and of the others it is not certain what they hold",
         );
+    }
+    let nothing_said = |p: &Photo| p.role.is_none() && p.masks.is_empty();
+    if !masks.is_empty() && photos.iter().all(nothing_said) {
+        let why = "there are masks, which by their names belong to no photo, so that it is not certain which photos are good";
+        return Err(unclear(root, photos, &[], why));
     }
     let folders: BTreeSet<&Path> = photos.iter().filter(open).map(Photo::folder).collect();
     if !uniform(&folders) {

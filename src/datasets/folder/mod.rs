@@ -37,7 +37,7 @@ pub(super) fn open(dir: &Path) -> Result<Dataset> {
         return Err(only_masks(dir));
     }
     decide::decide(dir, &mut photos, &masks)?;
-    if !photos.iter().any(|p| p.role == Some(Role::Normal)) {
+    if !decide::some_called_good(&photos) {
         return Err(unclear::no_good(dir, &photos, &masks));
     }
     Ok(assemble(dir, layout::folder_name(dir), photos))
