@@ -531,7 +531,7 @@ fn a_strangers_walk() {
             Err("normal: FOLDER_OF_GOOD_PHOTOS; abnormal: test/hole; normal_test: test/good"),
         ),
         (
-            &[("raw/#.png", 9), ("raw_masks/x#.png", 2)],
+            &[("raw/#.png", 9), ("raw_masks/x#a.png", 2)],
             Err("normal: raw"),
         ),
     ];

@@ -147,63 +147,64 @@ fn leave_out(photos: &mut Vec<Photo>, marked: &[bool]) {
 
 /// `good_01.png` and `bad_01.png` in one folder.
 fn by_names(root: &Path, photos: &mut [Photo]) -> Result<()> {
-    let said: Vec<Option<Label>> = photos
-        .iter()
-        .map(|p| Said::of(&stem(&p.place)).label)
-        .collect();
-    let bad = |i: usize| said[i] == Some(Label::Defective);
-    if let Some(i) = (0..photos.len()).find(|&i| bad(i) && photos[i].role == Some(Role::Normal)) {
-        let file = photos[i].place.display();
+    let said = photos.iter().map(|p| Said::of(&stem(&p.place)).label);
+    let said: Vec<Option<Label>> = said.collect();
+    let both = photos.iter().zip(&said);
+    let mut bad = both.filter(|(_, said)| **said == Some(Label::Defective));
+    if let Some((photo, _)) = bad.find(|(p, _)| p.role == Some(Role::Normal)) {
+        let file = photo.place.display();
         let why = format!(
             "{file} lies among the good ones and is called defective; it is not certain which is right"
         );
-        let (folder, bad) = (photos[i].folder(), [&photos[i]]);
-        return Err(unclear_names(root, photos, folder, (&[], &bad), &why));
+        let names: (&[&Photo], &[&Photo]) = (&[], &[photo]);
+        return Err(unclear_names(root, photos, photo.folder(), names, &why));
     }
     let mut folders: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for i in (0..photos.len()).filter(|&i| photos[i].role.is_none()) {
-        folders
-            .entry(photos[i].folder().to_path_buf())
-            .or_default()
-            .push(i);
+        let folder = photos[i].folder().to_path_buf();
+        folders.entry(folder).or_default().push(i);
     }
     for (folder, inside) in folders {
-        let of = |label: Label| {
-            inside
-                .iter()
-                .copied()
-                .filter(|&i| said[i] == Some(label))
-                .collect::<Vec<_>>()
+        names_of(root, photos, (&folder, &inside), &said)?;
+    }
+    Ok(())
+}
+
+/// Names tell either all photos of a folder or none.
+fn names_of(
+    root: &Path,
+    photos: &mut [Photo],
+    (folder, inside): (&Path, &[usize]),
+    said: &[Option<Label>],
+) -> Result<()> {
+    let of = |label: Label| -> Vec<usize> {
+        let these = inside.iter().filter(|&&i| said[i] == Some(label));
+        these.copied().collect()
+    };
+    let (good, defective) = (of(Label::Normal), of(Label::Defective));
+    let told = good.len() + defective.len();
+    if told > 0 && told < inside.len() {
+        let place = match folder.as_os_str().is_empty() {
+            true => "it".to_string(),
+            false => folder.display().to_string(),
         };
-        let (good, defective) = (of(Label::Normal), of(Label::Defective));
-        let told = good.len() + defective.len();
-        if told == 0 {
-            continue;
-        }
-        if told < inside.len() {
-            let why = format!(
-                "of {} photos in {} {} are called good and {} defective by their names, and of the others it is not certain",
-                inside.len(),
-                if folder.as_os_str().is_empty() {
-                    "it".into()
-                } else {
-                    folder.display().to_string()
-                },
-                good.len(),
-                defective.len()
-            );
-            let pick = |these: &[usize]| these.iter().map(|&i| &photos[i]).collect::<Vec<_>>();
-            let (good, bad) = (pick(&good), pick(&defective));
-            return Err(unclear_names(root, photos, &folder, (&good, &bad), &why));
-        }
-        for i in good {
-            photos[i].role = Some(Role::Normal);
-        }
-        for i in defective {
-            let stem = stem(&photos[i].place);
-            let class = stem.trim_end_matches(|c: char| !c.is_alphabetic());
-            photos[i].role = Some(Role::Defective(class.to_string()));
-        }
+        let why = format!(
+            "of {} photos in {place} {} are called good and {} defective by their names, and of the others it is not certain",
+            inside.len(),
+            good.len(),
+            defective.len()
+        );
+        let pick = |these: &[usize]| these.iter().map(|&i| &photos[i]).collect::<Vec<_>>();
+        let (good, bad) = (pick(&good), pick(&defective));
+        return Err(unclear_names(root, photos, folder, (&good, &bad), &why));
+    }
+    for i in good {
+        photos[i].role = Some(Role::Normal);
+    }
+    for i in defective {
+        let stem = stem(&photos[i].place);
+        let class = stem.trim_end_matches(|c: char| !c.is_alphabetic());
+        photos[i].role = Some(Role::Defective(class.to_string()));
     }
     Ok(())
 }
