@@ -7,6 +7,7 @@ mod card;
 mod common;
 mod completions;
 mod data;
+mod dataset;
 mod eval;
 mod explain;
 mod features;

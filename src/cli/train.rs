@@ -21,19 +21,22 @@ use candle_fastflow::{
     },
 };
 
-use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scoring::ScoringArgs};
+use super::{
+    Outcome, card::DatasetArgs, common, dataset::DataArgs, progress::TrainingProgress,
+    scoring::ScoringArgs,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     fastflow train --data photos/ --backbone wavelet --epochs 20 --out my-detector\n  \
     fastflow train --data photos/ --method patchcore --out my-detector\n  \
     fastflow train --data photos/ --from my-detector --epochs 4 --out adapted\n\n\
-    DIR is a flat folder of photos of good products, or a data set in MVTec AD's layout\n\
-    (train/good, test/<class>, ground_truth/<class>).")]
+    DIR is a flat folder of photos of good products, folders whose names say what they hold (OK and NG, good and\n\
+    scratched, train/good and test/<class>, in many languages), or a public data set. What is not certain is asked:\n  \
+    fastflow train --normal photos/A --abnormal photos/B --out my-detector")]
 pub struct Args {
-    /// Photos of good products
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Where the detector goes
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -268,7 +271,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut settings = settings(&args);
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
-    let mut dataset = datasets::open(&args.data)?.read_as(args.photos.reading());
+    let mut dataset = args.data.open()?.read_as(args.photos.reading());
     common::tell_unread([dataset.root.as_path()]);
     if let Some(name) = &args.name {
         dataset.name = name.clone();
@@ -296,14 +299,20 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let (origin, mut config) = origin(&args, &settings, &device)?;
     run_settings.apply(&mut config);
-    config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
+    config.dataset = args
+        .dataset
+        .record()
+        .or_else(|| recognised(args.data.dir().unwrap_or(&dataset.root)));
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
-    progress.note(&format!(
-        "{}: {} photos of good products",
-        dataset.name,
-        dataset.train.len()
-    ));
+    progress.note(&format!("{}: {}", dataset.name, dataset.summary()));
+    if let Some(different) = dataset.copies()? {
+        progress.note(&format!(
+            "note: of {} photos to train on only {different} {}, byte for byte: copies teach nothing",
+            dataset.train.len(),
+            if different == 1 { "is different" } else { "are different" }
+        ));
+    }
     let trained = trainer.fit(&dataset, origin, &args.out, args.resume, &mut progress)?;
     finish(&args, &dataset, trained)
 }
