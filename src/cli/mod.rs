@@ -15,6 +15,7 @@ mod figures;
 mod infer;
 #[cfg(feature = "hub")]
 mod list;
+mod method;
 mod plots;
 mod progress;
 #[cfg(feature = "hub")]
