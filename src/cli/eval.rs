@@ -27,8 +27,8 @@ pub struct Args {
     /// Write a page with curves, all images and where verdicts and labels disagree; opens offline
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Measure again on test photos made harder: unaligned (moved, turned, scaled: the paper's section 8),
-    /// brightness, blur, jpeg; or all
+    /// Measure again on test photos made harder (unaligned: moved, turned, scaled, the paper's section 8;
+    /// brightness, blur, jpeg; or all) or as photos simply arrive (jpeg-85, blur-1px, brightness-10, noise-5; or mild)
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_parser = perturbations, conflicts_with = "synthetic_defects")]
     perturb: Vec<Vec<Perturbation>>,
     /// Score pixels at N x N with masks resized to it (as many ports do) instead of the masks' own resolution
@@ -53,11 +53,14 @@ pub struct Args {
 }
 
 fn perturbations(name: &str) -> Result<Vec<Perturbation>, String> {
-    if name == "all" {
-        return Ok(Perturbation::ALL.to_vec());
+    match name {
+        "all" => return Ok(Perturbation::HARD.to_vec()),
+        "mild" => return Ok(Perturbation::MILD.to_vec()),
+        _ => {}
     }
     let one = name.parse::<Perturbation>();
-    one.map(|one| vec![one]).map_err(|e| format!("{e}, all"))
+    one.map(|one| vec![one])
+        .map_err(|e| format!("{e}, all, mild"))
 }
 
 /// The original test set, and the figures of the perturbed ones by their names.

@@ -7,6 +7,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage, imageops};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
 
 use crate::imaging::{Affine, Mask, SyntheticDefect};
 use crate::{Error, Result};
@@ -27,6 +28,10 @@ pub enum Edit {
     Brightness(f64),
     /// Gaussian blur; the deviation as a share of the shorter side, at least half a pixel.
     Blur(f64),
+    /// Gaussian blur; the deviation in pixels.
+    BlurPixels(f64),
+    /// Noise of this deviation, in grey levels, drawn from a seed, every channel its own.
+    Noise(f64, u64),
     /// Compressed as JPEG of this quality (1 to 100) and read again.
     Jpeg(u8),
     /// A synthetic defect drawn from a seed, with its mask.
@@ -54,6 +59,8 @@ impl Edit {
                 let deviation = share * f64::from(image.width().min(image.height()));
                 imageops::blur(image, deviation.max(LEAST_BLUR) as f32)
             }
+            Edit::BlurPixels(deviation) => imageops::blur(image, deviation as f32),
+            Edit::Noise(deviation, seed) => noisy(image, deviation, seed)?,
             Edit::Jpeg(quality) => through_jpeg(image, quality)?,
             Edit::Defect(..) => match self.defect(image) {
                 Some((image, _)) => image,
@@ -110,10 +117,24 @@ impl fmt::Display for Edit {
             }
             Edit::Brightness(factor) => write!(f, "brightness x{factor:.3}"),
             Edit::Blur(share) => write!(f, "blur {share:.4}"),
+            Edit::BlurPixels(deviation) => write!(f, "blur {deviation} px"),
+            Edit::Noise(deviation, seed) => write!(f, "noise {deviation} {seed}"),
             Edit::Jpeg(quality) => write!(f, "jpeg {quality}"),
             Edit::Defect(kind, seed) => write!(f, "{} {seed}", kind.name()),
         }
     }
+}
+
+fn noisy(image: &RgbImage, deviation: f64, seed: u64) -> Result<RgbImage> {
+    let noise = Normal::new(0.0, deviation)
+        .map_err(|e| Error::Invalid(format!("noise of deviation {deviation}: {e}")))?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut image = image.clone();
+    // A float becomes the nearest byte that there is.
+    image
+        .iter_mut()
+        .for_each(|v| *v = (f64::from(*v) + noise.sample(&mut rng)).round() as u8);
+    Ok(image)
 }
 
 fn through_jpeg(image: &RgbImage, quality: u8) -> Result<RgbImage> {

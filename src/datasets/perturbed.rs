@@ -24,6 +24,14 @@ pub enum Perturbation {
     Blur,
     /// Compressed as JPEG of quality 40.
     Jpeg,
+    /// Compressed as JPEG of quality 85, as most cameras do.
+    MildJpeg,
+    /// A little out of focus: a Gaussian whose deviation is one pixel.
+    MildBlur,
+    /// 10 % brighter or darker, as it falls.
+    MildBrightness,
+    /// Noise whose deviation is 5 grey levels of 255.
+    Noise,
 }
 
 /// Versions of each image in the unaligned test set.
@@ -32,8 +40,15 @@ const COPIES: usize = 4;
 const TRIES: usize = 50;
 
 impl Perturbation {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unaligned, Self::Brightness, Self::Blur, Self::Jpeg];
+    /// Those that make a test set hard.
+    pub const HARD: [Self; 4] = [Self::Unaligned, Self::Brightness, Self::Blur, Self::Jpeg];
+    /// Those that nobody would call another photo.
+    pub const MILD: [Self; 4] = [
+        Self::MildJpeg,
+        Self::MildBlur,
+        Self::MildBrightness,
+        Self::Noise,
+    ];
 
     /// The word for it on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -42,6 +57,10 @@ impl Perturbation {
             Self::Brightness => "brightness",
             Self::Blur => "blur",
             Self::Jpeg => "jpeg",
+            Self::MildJpeg => "jpeg-85",
+            Self::MildBlur => "blur-1px",
+            Self::MildBrightness => "brightness-10",
+            Self::Noise => "noise-5",
         }
     }
 
@@ -60,6 +79,10 @@ impl Perturbation {
             Self::Brightness => Edit::Brightness(even(0.7, 1.3)),
             Self::Blur => Edit::Blur(1.0 / 512.0),
             Self::Jpeg => Edit::Jpeg(40),
+            Self::MildJpeg => Edit::Jpeg(85),
+            Self::MildBlur => Edit::BlurPixels(1.0),
+            Self::MildBrightness => Edit::Brightness(if rng.random() { 1.1 } else { 0.9 }),
+            Self::Noise => Edit::Noise(5.0, rng.random()),
         }
     }
 }
@@ -68,11 +91,15 @@ impl FromStr for Perturbation {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = Self::ALL.into_iter().find(|p| p.name() == name);
+        let all = || Self::HARD.into_iter().chain(Self::MILD);
+        let known = all().find(|p| p.name() == name);
         known.ok_or_else(|| Error::Unknown {
             kind: "perturbation",
             name: name.into(),
-            hint: format!("known are {}", Self::ALL.map(Self::name).join(", ")),
+            hint: format!(
+                "known are {}",
+                all().map(Self::name).collect::<Vec<_>>().join(", ")
+            ),
         })
     }
 }

@@ -106,6 +106,10 @@ fn camera_faults_change_the_image_and_not_the_mask() {
         Perturbation::Brightness,
         Perturbation::Blur,
         Perturbation::Jpeg,
+        Perturbation::MildJpeg,
+        Perturbation::MildBlur,
+        Perturbation::MildBrightness,
+        Perturbation::Noise,
     ] {
         assert_eq!(Perturbation::from_str(how.name()).unwrap(), how);
         let changed = data.perturbed(how, 1).unwrap();
@@ -125,6 +129,13 @@ fn camera_faults_change_the_image_and_not_the_mask() {
     assert!(apply(Edit::Brightness(1.3)).contains(&255));
     assert!(sharpness(&apply(Edit::Blur(1.0 / 48.0))) < 0.7 * sharpness(&original));
     assert!((mean(&apply(Edit::Jpeg(40))) - mean(&original)).abs() < 1.0);
+    let noisy = apply(Edit::Noise(5.0, 1));
+    let differences = noisy.iter().zip(original.iter());
+    let squares = differences.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let deviation = (squares.sum::<f64>() / original.as_raw().len() as f64).sqrt();
+    assert!((4.0..5.5).contains(&deviation), "{deviation}");
+    assert_eq!(noisy, apply(Edit::Noise(5.0, 1)));
+    assert_ne!(noisy, apply(Edit::Noise(5.0, 2)));
     let error = Perturbation::from_str("fog").unwrap_err().to_string();
     assert!(
         error.contains("unaligned, brightness, blur, jpeg"),
