@@ -86,6 +86,16 @@ pub fn require_free(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of a path that is no UTF-8, to be told beside its text, which then cannot be opened; none of others. On
+/// Windows in Rust's own coding.
+pub fn raw_bytes(path: &Path) -> Option<&[u8]> {
+    let name = path.as_os_str();
+    match name.to_str() {
+        Some(_) => None,
+        None => Some(name.as_encoded_bytes()),
+    }
+}
+
 fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     let target = match fs::metadata(path) {
         Ok(found) if found.is_file() => fs::canonicalize(path)?,

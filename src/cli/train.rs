@@ -285,6 +285,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    keep_weights(&args.out)?;
     // What is wrong with the settings is said before anything is looked for.
     if args.from.is_none() {
         settings.resolve(&backbones::resolve_id(&args.backbone)?, args.seed)?;
@@ -307,6 +308,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     ));
     let trained = trainer.fit(&dataset, origin, &args.out, args.resume, &mut progress)?;
     finish(&args, &dataset, trained)
+}
+
+/// A folder of ours has a folder of the run; without it a file of this name is somebody's weights.
+fn keep_weights(out: &Path) -> anyhow::Result<()> {
+    let weights = out.join(candle_fastflow::detector::MODEL_FILE);
+    match out.join(RUN_FOLDER).is_dir() {
+        true => Ok(()),
+        false => common::keep_others("--out", [weights.as_path()]),
+    }
 }
 
 /// Where the run starts; a parent's scoring stays with it.
@@ -468,11 +478,13 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
     let record = record.and_then(|record| record.optimisation.as_ref());
     let kept = record.and_then(|record| record.stopping.as_ref());
     if args.json {
-        common::print_line(serde_json::json!({
-            "out": args.out, "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
+        let mut object = serde_json::json!({
+            "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
             "kept_epoch": kept.map(|s| s.epoch), "held_out_nll": record.map(|t| t.held_out_nll),
             "threshold": calibration.threshold, "calibrated_by": calibration.source, "metrics": config.metrics,
-        }))?;
+        });
+        common::put_path(&mut object, "out", &args.out);
+        common::print_line(object)?;
         return Ok(Outcome::Done);
     }
     for (name, value) in &config.metrics {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Dataset, Sample, cifar10, folder, open};
 use crate::imaging::{Reading, list_images};
-use crate::{Error, Result};
+use crate::{Error, Result, files::raw_bytes};
 
 /// What a data set holds and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,8 +41,8 @@ pub struct SizeCount {
     pub images: usize,
 }
 
-/// Something wrong with one file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Something wrong with one file. As JSON it has `path_bytes` too where the path is no UTF-8.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
@@ -50,6 +50,21 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// The problem in words.
     pub what: String,
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let bytes = raw_bytes(&self.path);
+        let mut object =
+            serializer.serialize_struct("Problem", 3 + usize::from(bytes.is_some()))?;
+        object.serialize_field("path", &self.path.to_string_lossy())?;
+        if let Some(bytes) = bytes {
+            object.serialize_field("path_bytes", bytes)?;
+        }
+        object.serialize_field("kind", &self.kind)?;
+        object.serialize_field("what", &self.what)?;
+        object.end()
+    }
 }
 
 /// Kinds of problems.

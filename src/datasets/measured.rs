@@ -1,7 +1,5 @@
 //! What the files of the training photos are like: their depth, the grey levels they use, their shape.
 
-use rayon::prelude::*;
-
 use super::{Dataset, Sample};
 use crate::{
     Result,
@@ -35,10 +33,9 @@ impl Dataset {
     /// Reads the headers of the training photos, and of those of more than 8 bits the grey levels too.
     ///
     /// # Errors
-    /// The first photo that cannot be read.
+    /// When photos cannot be read, all in one.
     pub fn measured(&self) -> Result<Measured> {
-        let looks = self.train.par_iter().map(look);
-        let looks: Vec<Look> = looks.collect::<Result<_>>()?;
+        let looks: Vec<Look> = self.of_photos(look)?;
         let deep = || looks.iter().filter(|look| look.depth != Depth::U8);
         let extents: Vec<[f32; 2]> = deep().filter_map(|look| look.extent).collect();
         let beside_eight_bits = deep().count() < looks.len();

@@ -11,9 +11,10 @@ use crate::imaging::list_images;
 pub(super) fn open(dir: &Path, normal: &str) -> Result<Dataset> {
     let train = list_images(&dir.join("train").join(normal))?;
     let mut test = Vec::new();
-    for class in layout::subfolders(&dir.join("test"))? {
-        let folder = dir.join("test").join(&class);
-        let masks = Masks::below(&dir.join("ground_truth").join(&class))?;
+    for folder in layout::subfolders(&dir.join("test"))? {
+        let class = layout::folder_name(&folder);
+        let truth = dir.join("ground_truth");
+        let masks = Masks::below(&truth.join(folder.file_name().unwrap_or_default()))?;
         for image in list_images(&folder)? {
             let mask = masks.of(layout::inside(&folder, &image));
             test.push(if class == normal {

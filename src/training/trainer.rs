@@ -125,7 +125,9 @@ impl Trainer {
         // The first fit is over where the checkpoint is of the second one: what it was for lies in its file.
         let first_is_over = matches!(&checkpoint, Some(c) if c.position.final_fit);
         let photos = Photos::plan(&self.config, dataset, &train, &held_out, first_is_over);
-        let store = self.extract(&parts, &photos, folder.path(), progress)?;
+        let store = self
+            .extract(&parts, &photos, folder.path(), progress)
+            .map_err(|first| all_damage(dataset, first))?;
         let data = photos.data(&store);
         let fit = Fit {
             config: &self.config,
@@ -412,6 +414,14 @@ fn look_at_files(
         }
     }
     Ok(dataset.seen_by(&parts.preprocessing))
+}
+
+/// The first damaged photo stopped the run; whoever mends one wants to know of all.
+fn all_damage(dataset: &Dataset, first: Error) -> Error {
+    match first.problem() {
+        Error::Image { .. } | Error::Io { .. } => dataset.damage_check().err().unwrap_or(first),
+        _ => first,
+    }
 }
 
 /// What is to be said where the input is no square, or lies the other way than the photos do.
