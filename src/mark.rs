@@ -56,8 +56,8 @@ pub fn require_free<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()>
         more => format!(" ({more} more like it)"),
     };
     Err(Error::Invalid(format!(
-        "{}: is there already{others} and was not written by this program, which would replace it; name another \
-         place, or move it away",
+        "{}: is there already{others}, without the mark of what this program writes, and would be replaced; name \
+         another place, or move it away",
         first.display()
     )))
 }

@@ -85,7 +85,6 @@ impl Client {
             let error = self.at(&wanted.place(), failure);
             let notice = format!("{error}; using the cached copy");
             progress(Event::Notice(&notice));
-            tracing::warn!("{notice}");
             return Ok(found);
         }
         Err(self.at(&wanted.place(), failure))
@@ -169,7 +168,7 @@ impl Client {
         progress: Progress,
     ) -> Outcome<Option<PathBuf>> {
         if let Some((path, digest)) = cache.verified(&remote.commit, wanted.file)
-            && digest == remote.digest
+            && (digest == remote.digest || cache.is_copy(&path) && remote.digest.is_of(&path)?)
         {
             // The cache may be read-only; then the revision is looked up again next time.
             let _ = cache.note_revision(wanted.revision, &remote.commit);
@@ -220,7 +219,6 @@ impl Client {
         }
         let notice = format!("{place}: the cached copy is damaged; fetching it again");
         progress(Event::Notice(&notice));
-        tracing::warn!("{notice}");
         fs::remove_file(blob).map_err(Error::io(blob))?;
         Ok(false)
     }

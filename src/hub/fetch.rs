@@ -11,7 +11,7 @@ use super::{
     digest::Digest,
     download::{Fetched, Wanted},
     environment::HubOptions,
-    failure::{Failure, Missing},
+    failure::{Failure, Missing, UNREACHABLE},
     names::{BACKBONE_FILE, DetectorName, RepoId},
     progress::Progress,
 };
@@ -129,10 +129,18 @@ impl Hub {
             file,
             sha256: None,
         };
-        let first = self
-            .client
-            .fetch(wanted(revision, NEEDED[0]), progress)
-            .map_err(|error| self.with_suggestions(error, name, repo, progress))?;
+        let first = match self.client.fetch(wanted(revision, NEEDED[0]), progress) {
+            Ok(first) => first,
+            Err(error) => {
+                let absent = self.is_absent(&error, repo);
+                let only = || self.only_variant(name, repo, progress);
+                if let Some(only) = absent.then(only).flatten() {
+                    let name = only.short_name(self.client.options.namespace());
+                    return self.fetch_repo(&name, &only, "main", progress);
+                }
+                return Err(self.with_suggestions(error, name, repo, progress));
+            }
+        };
         let model = self
             .client
             .fetch(wanted(&first.commit, NEEDED[1]), progress)?;
@@ -144,6 +152,15 @@ impl Hub {
         Ok(folder_of(&model))
     }
 
+    /// Whether there is no such repository; offline, nothing of it in the cache.
+    fn is_absent(&self, error: &Error, repo: &RepoId) -> bool {
+        let options = &self.client.options;
+        match options.offline {
+            true => !cached_repos(&options.cache).contains(repo),
+            false => is_unknown(error),
+        }
+    }
+
     /// An unknown repository becomes an unknown detector, with names that exist.
     fn with_suggestions(
         &self,
@@ -152,14 +169,17 @@ impl Hub {
         repo: &RepoId,
         progress: Progress,
     ) -> Error {
+        let is_unknown = is_unknown(&error);
         let Error::Hub { place, reason } = error else {
             return error;
         };
-        let unknown = Failure::Missing(Missing::Repo).at("", None);
-        let is_unknown = matches!(unknown, Error::Hub { reason: known, .. } if known == reason);
         if !is_unknown && !self.client.options.offline {
-            // What was meant as a folder ends here too.
-            let reason = format!("{reason} (nor is there a detector's folder `{name}` here)");
+            // What was meant as a folder ends here too, where the Hub could not say that there is no such name. Where
+            // it answered about the repository, a folder was not meant.
+            let reason = match reason.starts_with(UNREACHABLE) {
+                true => format!("{reason} (nor is there a detector's folder `{name}` here)"),
+                false => reason,
+            };
             return Error::Hub { place, reason };
         }
         let known = self.known_names(repo, progress);
@@ -194,6 +214,14 @@ impl Hub {
         let namespace = self.client.options.namespace();
         let detectors = repos.iter().filter(|repo| repo.detector_parts().is_some());
         detectors.map(|repo| repo.short_name(namespace)).collect()
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    let unknown = Failure::Missing(Missing::Repo).at("", None);
+    match (error, unknown) {
+        (Error::Hub { reason, .. }, Error::Hub { reason: known, .. }) => *reason == known,
+        _ => false,
     }
 }
 
