@@ -33,6 +33,16 @@ pub enum Error {
         /// What is missing or wrong.
         reason: String,
     },
+    /// A folder's photos of which it is not certain what they are.
+    #[error("{}: {reason}; say it in its dataset.toml, for example: {}", path.display(), as_fields(path, guess))]
+    Roles {
+        /// The folder of the data set.
+        path: PathBuf,
+        /// What was found and is not clear, with counts.
+        reason: String,
+        /// What would say it, if this guess is right.
+        guess: Vec<RoleOf>,
+    },
     /// A safetensors file lacks a tensor, or holds one of the wrong shape or type.
     #[error("{}: tensor `{tensor}`: {reason}", path.display())]
     Tensor {
@@ -107,6 +117,29 @@ pub enum Error {
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),
+}
+
+/// What photos are, as a field of `datasets::Roles` and of `dataset.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleOf {
+    /// `normal`, `abnormal`, `masks` or `normal_test`.
+    pub field: &'static str,
+    /// Folders, or patterns of files.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Roles as fields, with paths inside the data set's folder.
+fn as_fields(root: &Path, roles: &[RoleOf]) -> String {
+    let quoted = |path: &PathBuf| match path.strip_prefix(root) {
+        Ok(inside) if inside.as_os_str().is_empty() => "\".\"".to_string(),
+        Ok(inside) => format!("{:?}", inside.to_string_lossy()),
+        Err(_) => format!("{:?}", path.to_string_lossy()),
+    };
+    let field = |role: &RoleOf| {
+        let paths: Vec<String> = role.paths.iter().map(quoted).collect();
+        format!("{} = [{}]", role.field, paths.join(", "))
+    };
+    roles.iter().map(field).collect::<Vec<_>>().join(", ")
 }
 
 /// What would help against an error. Shown, it names the library's fields, modules and features; a program

@@ -36,4 +36,4 @@ mod spelling;
 pub mod tensors;
 pub mod training;
 
-pub use error::{Advice, Error, Result};
+pub use error::{Advice, Error, Result, RoleOf};

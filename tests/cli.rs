@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "cli/roles.rs"]
+mod roles;
 use program::{fastflow, generate, parsed, run, succeed, text, told};
 
 /// A small data set and a detector trained on it, made once for all tests.
@@ -701,13 +703,13 @@ fn bad_data_sets_are_named_and_nothing_is_written() {
             .save(at("few").join(format!("{i}.png")))
             .unwrap();
     }
-    std::fs::create_dir(at("broken")).unwrap();
+    std::fs::create_dir(at("torn")).unwrap();
     for i in 0..6 {
         RgbImage::new(64, 64)
-            .save(at("broken").join(format!("{i}.png")))
+            .save(at("torn").join(format!("{i}.png")))
             .unwrap();
     }
-    std::fs::write(at("broken").join("3.png"), "no image").unwrap();
+    std::fs::write(at("torn").join("3.png"), "no image").unwrap();
     std::fs::write(at("file"), "").unwrap();
     let out = at("out");
     let refused = |data: &str, words: &[&str]| {
@@ -718,7 +720,7 @@ fn bad_data_sets_are_named_and_nothing_is_written() {
     refused("empty", &["empty", "image"]);
     refused("few", &["few", "4"]);
     refused("file", &["file"]);
-    refused("broken", &["3.png"]);
+    refused("torn", &["3.png"]);
 }
 
 #[test]

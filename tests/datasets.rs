@@ -7,6 +7,8 @@ mod changed;
 mod check;
 #[path = "datasets/public.rs"]
 mod public;
+#[path = "datasets/roles.rs"]
+mod roles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +62,12 @@ fn describe(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
     samples
         .iter()
         .map(|s| {
-            let mask = s.mask.as_ref().map_or("-".into(), inside);
+            let masks: Vec<String> = s.masks.iter().map(inside).collect();
+            let mask = if masks.is_empty() {
+                "-".into()
+            } else {
+                masks.join("+")
+            };
             format!(
                 "{} {} {mask}",
                 inside(&s.image),
@@ -72,7 +79,10 @@ fn describe(dataset: &Dataset, samples: &[Sample]) -> Vec<String> {
 
 fn fails(opened: Result<Dataset>, says: &str) {
     let error = opened.unwrap_err();
-    assert!(matches!(error, Error::Dataset { .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Dataset { .. } | Error::Roles { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(text.contains(says) && !text.contains('\n'), "{text}");
 }
@@ -281,7 +291,7 @@ fn screw() {
     );
     let defective: Vec<_> = data.test.iter().filter(|s| s.is_defective()).collect();
     assert_eq!(defective.len(), 119);
-    assert!(defective.iter().all(|s| s.mask.is_some()));
+    assert!(defective.iter().all(|s| s.masks.len() == 1));
     let image = defective[0].read().unwrap();
     let mask = defective[0]
         .read_mask(image.width(), image.height())

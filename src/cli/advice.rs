@@ -1,6 +1,8 @@
 //! What the library's errors advise, said with the program's flags and verbs.
 
-use candle_fastflow::{Advice, Error};
+use std::path::Path;
+
+use candle_fastflow::{Advice, Error, RoleOf};
 
 /// An error with its causes, on one line, each said once: many errors say their cause themselves.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -26,7 +28,37 @@ pub fn said(error: &Error) -> String {
             let advice = words(Advice::LessGpuMemory);
             format!("the GPU has no memory left ({what}); {advice}")
         }
+        Error::Roles {
+            path,
+            reason,
+            guess,
+        } => {
+            let path = path.display();
+            format!(
+                "{path}: {reason}; say it, for example: {}",
+                role_flags(guess)
+            )
+        }
         other => other.to_string(),
+    }
+}
+
+/// What photos are, as flags that can be typed.
+fn role_flags(guess: &[RoleOf]) -> String {
+    let flag = |role: &RoleOf| {
+        let paths: Vec<String> = role.paths.iter().map(|path| typed(path)).collect();
+        format!("--{} {}", role.field.replace('_', "-"), paths.join(" "))
+    };
+    guess.iter().map(flag).collect::<Vec<_>>().join(" ")
+}
+
+/// A path as a shell takes it.
+fn typed(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
@@ -83,6 +115,27 @@ mod tests {
         assert!(text.contains("--backbone-weights FILE") && !text.contains("backbone_weights"));
         let full = said(&Error::GpuMemory("CUDA_ERROR_OUT_OF_MEMORY".into()));
         assert!(full.contains("--batch") && !full.contains('`'), "{full}");
+    }
+
+    #[test]
+    fn roles_are_asked_with_flags_to_copy() {
+        let role = |field, path: &str| RoleOf {
+            field,
+            paths: vec![path.into()],
+        };
+        let error = Error::Roles {
+            path: "p".into(),
+            reason: "it is not certain".into(),
+            guess: vec![role("normal", "p/OK parts"), role("normal_test", "p/it's")],
+        };
+        assert_eq!(
+            said(&error),
+            r"p: it is not certain; say it, for example: --normal 'p/OK parts' --normal-test 'p/it'\''s'"
+        );
+        let text = error.to_string();
+        assert!(text.ends_with(
+            r#"dataset.toml, for example: normal = ["OK parts"], normal_test = ["it's"]"#
+        ));
     }
 
     #[test]

@@ -96,6 +96,13 @@ impl PhotoArgs {
     }
 }
 
+/// Says what a person should know, a line each.
+pub fn tell(notes: Vec<String>) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+}
+
 /// Says what below these folders is not looked at, once a run.
 pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
     let mut unread = Unread::default();
@@ -105,14 +112,7 @@ pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
             unread.add(more);
         }
     }
-    tell(&unread);
-}
-
-/// The same of what a look into folders has found.
-pub fn tell(unread: &Unread) {
-    for note in unread.notes() {
-        eprintln!("note: {note}");
-    }
+    tell(unread.notes());
 }
 
 /// Which detector, and the weights of its backbone.
@@ -127,6 +127,11 @@ pub struct DetectorArgs {
 }
 
 impl DetectorArgs {
+    /// As the user called it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Loads it.
     pub fn load(&self, device: &Device) -> anyhow::Result<Detector> {
         load_detector(&self.name, self.backbone_weights.clone(), device)

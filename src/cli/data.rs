@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use candle_fastflow::datasets::{
-    self, CheckReport, folder_name,
-    generated::{GenerateOptions, GeneratedProduct},
+use candle_fastflow::{
+    datasets::{
+        self, CheckReport, Dataset, FolderRole, folder_name,
+        generated::{GenerateOptions, GeneratedProduct},
+    },
+    files,
+    report::{ContactSheet, contact_page},
 };
 
-use super::{Outcome, common};
+use super::{Outcome, common, dataset::RoleArgs};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,10 +29,18 @@ enum Action {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example: fastflow data check photos/")]
+#[command(after_help = "Examples:\n  fastflow data check photos/\n  \
+    fastflow data check photos/ --report contact-sheet.html\n  \
+    fastflow data check --normal photos/0 --abnormal photos/1")]
 struct CheckArgs {
     /// The folder of a data set, or of several (all categories of MVTec AD, say), or a manifest's CSV file
-    dir: PathBuf,
+    #[arg(required_unless_present = "normal")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    roles: RoleArgs,
+    /// Write a page with some of the photos of each folder under what they were taken for; opens offline
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     photos: common::PhotoArgs,
     /// Print one JSON object a data set
@@ -75,43 +87,92 @@ const LISTED: usize = 20;
 
 /// Checks the folder, or every category in it.
 fn check(args: CheckArgs) -> anyhow::Result<()> {
-    common::tell_unread([args.dir.as_path()].into_iter().filter(|dir| dir.is_dir()));
-    let folders = if args.dir.is_dir() {
-        datasets::categories(&args.dir)?
-    } else {
-        Vec::new()
+    if let Some(report) = &args.report {
+        common::make_room("--report", report)?;
+    }
+    let mut checked = Checked {
+        as_json: args.json,
+        reading: args.photos.reading(),
+        sheets: args.report.as_ref().map(|_| Vec::new()),
+        unusable: Vec::new(),
+    };
+    let dir = args.dir.as_deref();
+    common::tell_unread(dir.into_iter().filter(|dir| dir.is_dir()));
+    let folders = match dir.filter(|dir| dir.is_dir() && !args.roles.given()) {
+        Some(dir) => datasets::categories(dir)?,
+        None => Vec::new(),
     };
     if folders.is_empty() {
-        return match check_one(&args.dir, &args)? {
-            true => Ok(()),
-            false => Err(unusable_error(&[folder_name(&args.dir)])),
-        };
+        checked.one(args.roles.open(dir)?)?;
+    } else if let Some(dir) = dir {
+        checked.categories(dir, &folders)?;
     }
-    let mut unusable = Vec::new();
-    for folder in datasets::no_categories(&args.dir)? {
-        cannot_open(
-            &folder,
-            "has no train/good, so that it is no category",
-            args.json,
-        )?;
-        unusable.push(folder_name(&folder));
-    }
-    for folder in &folders {
-        // One category that cannot be opened does not keep the others from being looked at.
-        let usable = match check_one(folder, &args) {
-            Ok(usable) => usable,
-            Err(why) => {
-                cannot_open(folder, &format!("{why:#}"), args.json)?;
-                false
-            }
-        };
-        if !usable {
-            unusable.push(folder_name(folder));
+    if let (Some(path), Some(sheets)) = (&args.report, &checked.sheets) {
+        files::write_bytes(path, contact_page(sheets)?.as_bytes())?;
+        if !args.json {
+            common::print_line(format!("report: {}", path.display()))?;
         }
     }
-    match unusable.as_slice() {
+    match checked.unusable.as_slice() {
         [] => Ok(()),
         some => Err(unusable_error(some)),
+    }
+}
+
+/// What was found so far.
+struct Checked {
+    as_json: bool,
+    reading: candle_fastflow::imaging::Reading,
+    /// Pictures for the page, where one is wanted.
+    sheets: Option<Vec<ContactSheet>>,
+    /// Names of data sets that cannot be used.
+    unusable: Vec<String>,
+}
+
+impl Checked {
+    fn categories(&mut self, dir: &Path, folders: &[PathBuf]) -> anyhow::Result<()> {
+        for folder in datasets::no_categories(dir)? {
+            let why = "has no train/good, so that it is no category";
+            cannot_open(&folder, why, self.as_json)?;
+            self.unusable.push(folder_name(&folder));
+        }
+        for folder in folders {
+            // One category that cannot be opened does not keep the others from being looked at.
+            let checked = match datasets::open(folder) {
+                Ok(dataset) => self.one(dataset),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(why) = checked {
+                cannot_open(folder, &super::one_line(&why), self.as_json)?;
+                self.unusable.push(folder_name(folder));
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the report of one data set.
+    fn one(&mut self, dataset: Dataset) -> anyhow::Result<()> {
+        let dataset = &dataset.read_as(self.reading);
+        let bar = super::progress::counter(self.as_json, "checking", 0);
+        let report = datasets::check_opened(dataset, &|done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        if self.as_json {
+            let mut object = serde_json::to_value(&report)?;
+            object["hash"] = dataset.hash()?.into();
+            common::print_line(object)?;
+        } else {
+            common::print(&report_text(&report))?;
+        }
+        if !report.is_usable() {
+            self.unusable.push(dataset.name.clone());
+        }
+        if let Some(sheets) = &mut self.sheets {
+            sheets.push(ContactSheet::of(dataset)?);
+        }
+        Ok(())
     }
 }
 
@@ -122,31 +183,49 @@ fn unusable_error(names: &[String]) -> anyhow::Error {
     )
 }
 
-/// Prints the report of one data set; whether it is usable.
-fn check_one(folder: &Path, args: &CheckArgs) -> anyhow::Result<bool> {
-    let as_json = args.json;
-    let bar = super::progress::counter(as_json, "checking", 0);
-    let report = datasets::check_as(folder, args.photos.reading(), &|done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
-    if as_json {
-        let mut object = serde_json::to_value(&report)?;
-        object["hash"] = datasets::open(folder)?.hash()?.into();
-        common::print_line(object)?;
-    } else {
-        common::print(&report_text(&report))?;
-    }
-    Ok(report.is_usable())
-}
-
 fn cannot_open(folder: &Path, why: &str, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         let object = serde_json::json!({ "name": folder_name(folder), "error": why });
         return common::print_line(object);
     }
     common::print(&format!("{}:\n  error: {why}\n", folder_name(folder)))
+}
+
+/// Most folders of a data set that are listed.
+const FOLDERS: usize = 30;
+
+/// What each folder was taken for.
+fn folders_text(folders: &[FolderRole]) -> String {
+    let name = |f: &FolderRole| match f.folder.as_str() {
+        "" => ".".to_string(),
+        some => format!("{some}/"),
+    };
+    let width = folders
+        .iter()
+        .take(FOLDERS)
+        .map(|f| name(f).chars().count())
+        .max();
+    let width = width.unwrap_or_default();
+    let line = |f: &FolderRole| {
+        let class = f
+            .class
+            .as_ref()
+            .map_or(String::new(), |class| format!(": {class}"));
+        format!(
+            "  {:width$}  {:>6}  {}{class}\n",
+            name(f),
+            f.files,
+            f.role.words()
+        )
+    };
+    let mut text: String = folders.iter().take(FOLDERS).map(line).collect();
+    if folders.len() > FOLDERS {
+        text += &format!(
+            "  and {} more folders (--json lists all)\n",
+            folders.len() - FOLDERS
+        );
+    }
+    text
 }
 
 /// A report as people read it.
@@ -156,6 +235,7 @@ fn report_text(report: &CheckReport) -> String {
         "{}: {} normal images to train on; to test on {} good, {defective} defective ({} with a mask)\n",
         report.name, report.train, report.test_normal, report.masks
     );
+    text += &folders_text(&report.folders);
     let list = |items: Vec<String>| items.join(", ");
     if !report.defects.is_empty() {
         let classes = report.defects.iter();

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_fastflow::{
-    datasets::{self, Dataset, Perturbation},
+    datasets::{Dataset, Perturbation},
     detector::Detector,
     evaluation::{self, Evaluation, Metrics, Options},
     report::{ReportInput, Table},
 };
 
-use super::{Outcome, common, figures, progress, scoring::ScoringArgs};
+use super::{Outcome, common, dataset::DataArgs, figures, progress, scoring::ScoringArgs};
 
 /// Perturbed and synthetic test sets are the same for every detector of the same photos: one fixed seed.
 const SEED: u64 = 0;
@@ -22,9 +22,8 @@ const SEED: u64 = 0;
 pub struct Args {
     #[command(flatten)]
     detector: common::DetectorArgs,
-    /// A data set with test images (MVTec AD's layout, or good/ and defect/ folders)
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Write a page with curves, all images and where verdicts and labels disagree; opens offline
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -69,7 +68,7 @@ struct Measured {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let mut dataset = datasets::open(&args.data)?.read_as(args.photos.reading());
+    let mut dataset = args.data.open()?.read_as(args.photos.reading());
     common::tell_unread([dataset.root.as_path()]);
     if !args.synthetic_defects && !dataset.test.iter().any(|sample| sample.is_defective()) {
         bail!(
@@ -88,9 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     detector.set_scoring(args.scoring.apply(&detector.config().scoring))?;
     let measured = measure(&args, &detector, &dataset)?;
-    for note in measured.original.notes(&detector) {
-        eprintln!("note: {note}");
-    }
+    common::tell(measured.original.notes(&detector));
     if let Some(path) = &args.report {
         write_report(&args, path, &detector, &dataset, &measured)?;
     }

@@ -45,10 +45,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let reading = detector.config().preprocessing.reading(Reading::default());
     let seen = imaging::decode_as(&args.image, &reading)?;
     let mut unlike = UnlikePhotos::default();
-    unlike.add(|| args.image.display().to_string(), detector.unlike(&seen));
-    for note in unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    unlike.add(
+        || args.image.display().to_string(),
+        detector.unlike(&seen).as_ref(),
+    );
+    common::tell(unlike.notes(&detector.config().preprocessing));
     let image = seen.image;
     let visible = detector
         .config()

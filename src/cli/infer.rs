@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use candle_fastflow::{
     Error,
-    detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict},
+    detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict, looks_drifted},
     files::raw_bytes,
     imaging::{self, Reading, Seen, Unread},
     report,
@@ -79,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         let overlays: Vec<PathBuf> = overlays.iter().map(|name| out.join(name)).collect();
         common::keep_others("--out", overlays.iter().map(PathBuf::as_path))?;
     }
-    common::tell(&unread);
+    common::tell(unread.notes());
     let mut detector = args.detector.load(&device)?;
     args.photos.turn(&mut detector)?;
     let reading = detector
@@ -94,14 +94,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
     let (mut defective, mut failed) = (0, 0);
-    let mut all_unlike = UnlikePhotos::default();
+    let (mut all_unlike, mut scores) = (UnlikePhotos::default(), Vec::new());
     let jobs: Vec<(&PathBuf, &PathBuf)> = images.iter().zip(&overlays).collect();
     for chunk in jobs.chunks(detector.batch_size()) {
         let results = inspect(&detector, chunk, &reading, args.out.as_deref());
         for ((image, _), result) in chunk.iter().zip(results) {
             match result {
                 Ok((prediction, overlay, unlike)) => {
-                    all_unlike.add(|| image.display().to_string(), unlike);
+                    scores.push(prediction.score);
+                    all_unlike.add(|| image.display().to_string(), unlike.as_ref());
                     defective += usize::from(prediction.verdict == Some(Verdict::Defective));
                     bar.suspend(|| show(&args, image, &prediction, overlay, unlike))?;
                 }
@@ -115,9 +116,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    for note in all_unlike.notes(&detector.config().preprocessing) {
-        eprintln!("note: {note}");
-    }
+    tell(&args, &detector, &all_unlike, &scores);
     summary(&args, images.len(), defective, failed)?;
     failed += unread.lost_photos();
     if failed > 0 {
@@ -130,6 +129,25 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// What is to be said of all photos together.
+fn tell(args: &Args, detector: &Detector, unlike: &UnlikePhotos, scores: &[f32]) {
+    common::tell(unlike.notes(&detector.config().preprocessing));
+    let calibrated = detector.config().calibration.as_ref().map(|c| c.threshold);
+    let Some(threshold) = args.threshold.or(calibrated) else {
+        return;
+    };
+    if looks_drifted(scores, threshold) {
+        let above = scores.iter().filter(|score| **score > threshold).count();
+        eprintln!(
+            "note: {above} of {} photos score above the threshold, though all scores form one group: it may be the photos \
+             that have changed (light, camera, day); `fastflow calibrate {} --normals DIR` sets the threshold from good \
+             photos of today",
+            scores.len(),
+            args.detector.name()
+        );
+    }
 }
 
 /// The named images and those in the named folders, in order, and what was passed over: overlays of an earlier run too.

@@ -2,10 +2,12 @@
 
 mod advice;
 mod bench;
+mod calibrate;
 mod card;
 mod common;
 mod completions;
 mod data;
+mod dataset;
 mod eval;
 mod explain;
 mod features;
@@ -13,6 +15,7 @@ mod figures;
 mod infer;
 #[cfg(feature = "hub")]
 mod list;
+mod method;
 mod plots;
 mod progress;
 #[cfg(feature = "hub")]
@@ -61,6 +64,8 @@ enum Verb {
     Explain(explain::Args),
     /// Inspect photos
     Infer(infer::Args),
+    /// Set a detector's thresholds anew from good photos, without training
+    Calibrate(calibrate::Args),
     /// Write a backbone's feature maps of one image
     Features(features::Args),
     /// Measure speed on this machine
@@ -106,6 +111,7 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::Eval(args) => eval::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Infer(args) => infer::run(args),
+        Verb::Calibrate(args) => calibrate::run(args),
         Verb::Features(args) => features::run(args),
         Verb::Bench(args) => bench::run(args),
         #[cfg(feature = "hub")]

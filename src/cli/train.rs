@@ -7,33 +7,40 @@ use anyhow::{Context, bail};
 use candle_fastflow::{
     backbones::{self, Taps},
     datasets::{self, Dataset},
-    detector::{CalibrationSource, DatasetRecord, Detector, Schedule},
+    detector::{CalibrationSource, DatasetRecord, Detector},
     estimators::{
         Method,
-        flow::{Activations, Coupling, FeatureNorm, Kernels, Preset},
-        memory::{Metric, Precision},
+        flow::{Activations, Preset},
     },
     evaluation,
     imaging::Augmentation,
     training::{
-        AdamConfig, InputSize, OptimiserDefaults, Origin, Progress, RUN_FOLDER, Settings, Stop,
-        StopOn, TrainConfig, Trained, Trainer,
+        InputSize, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn, TrainConfig, Trained,
+        Trainer,
     },
 };
 
-use super::{Outcome, card::DatasetArgs, common, progress::TrainingProgress, scoring::ScoringArgs};
+use super::{
+    Outcome,
+    card::DatasetArgs,
+    common,
+    dataset::DataArgs,
+    method::{AugmentArgs, FlowArgs, MemoryArgs, OptimiserArgs, help},
+    progress::TrainingProgress,
+    scoring::ScoringArgs,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     fastflow train --data photos/ --backbone wavelet --epochs 20 --out my-detector\n  \
     fastflow train --data photos/ --method patchcore --out my-detector\n  \
     fastflow train --data photos/ --from my-detector --epochs 4 --out adapted\n\n\
-    DIR is a flat folder of photos of good products, or a data set in MVTec AD's layout\n\
-    (train/good, test/<class>, ground_truth/<class>).")]
+    DIR is a flat folder of photos of good products, folders whose names say what they hold (OK and NG, good and\n\
+    scratched, train/good and test/<class>, in many languages), or a public data set. What is not certain is asked:\n  \
+    fastflow train --normal photos/A --abnormal photos/B --out my-detector")]
 pub struct Args {
-    /// Photos of good products
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Where the detector goes
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -72,8 +79,7 @@ pub struct Args {
     /// Input size in pixels: one number, or height x width as in 256x768; the backbone's by default
     #[arg(long, value_name = "PIXELS")]
     size: Option<InputSize>,
-    /// Width over height of the input; by default the photos' where no method is named or they are far from square
-    /// (beyond 3:2, and neither --size nor --preset paper nor DifferNet is asked for), else 1
+    /// Width over height of the input; by default 1, and the photos' where no method is named or they are beyond 3:2
     #[arg(long, value_name = "X", conflicts_with = "from")]
     aspect: Option<f64>,
     /// Where features leave the backbone (stages of a ResNet from 1, blocks of a transformer from 0), for example 2,3;
@@ -145,131 +151,11 @@ pub struct Args {
     compute: common::Compute,
 }
 
-#[derive(clap::Args)]
-#[command(next_help_heading = "Flow (the preset's by default)")]
-struct FlowArgs {
-    /// What is done to the features before the first step; whiten (channels uncorrelated and of unit variance)
-    /// learns fastest
-    #[arg(long, value_parser = common::names::<FeatureNorm>(), conflicts_with = "from")]
-    norm: Option<FeatureNorm>,
-    /// Kernel sizes of the steps' subnets: 3-1 (alternating) or 3-3
-    #[arg(long, value_parser = common::names::<Kernels>(), conflicts_with = "from")]
-    kernels: Option<Kernels>,
-    /// Coupling steps a scale (method cflow too)
-    #[arg(long, value_name = "N", conflicts_with = "from")]
-    steps: Option<usize>,
-    /// Hidden width of the subnets, as a multiple of the preset's
-    #[arg(long, value_name = "X", conflicts_with = "from")]
-    hidden: Option<f64>,
-    /// Bound of each step's log-scale
-    #[arg(long, value_name = "X", conflicts_with = "from")]
-    clamp: Option<f32>,
-    /// affine, or additive (steps shift only: the Jacobian's determinant is the same for every photo)
-    #[arg(long, value_parser = common::names::<Coupling>(), conflicts_with = "from")]
-    coupling: Option<Coupling>,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Memory (methods patchcore and spade)")]
-struct MemoryArgs {
-    /// Features that are remembered at most
-    #[arg(long, value_name = "N", conflicts_with = "from")]
-    memory: Option<usize>,
-    /// Side of the square of positions that a feature is averaged over; odd (a FastFlow has it too)
-    #[arg(long, value_name = "N", conflicts_with = "from")]
-    neighbourhood: Option<usize>,
-    /// Neighbours in the memory that weigh the image score (patchcore) [default: 9], or nearest photos (spade)
-    /// [default: 50]
-    #[arg(long, value_name = "N", conflicts_with = "from")]
-    neighbours: Option<usize>,
-    /// What is near: euclidean, or cosine (the default on vision transformers)
-    #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
-    metric: Option<Metric>,
-    /// How the memory lies in the file: f32, or f16 at half the size (spade's default)
-    #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "from")]
-    precision: Option<Precision>,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Optimiser")]
-struct OptimiserArgs {
-    #[arg(long, value_name = "N", help = help("Photos a step", |d| d.batch.to_string()))]
-    batch: Option<usize>,
-    #[arg(long, value_name = "X", help = learning_rate_help())]
-    learning_rate: Option<f64>,
-    #[arg(long, value_enum, hide_possible_values = true, help = schedule_help())]
-    schedule: Option<Schedule>,
-    #[arg(long, value_name = "X", help = format!("L2 term [default: {}]", AdamConfig::default().weight_decay))]
-    weight_decay: Option<f64>,
-    /// Limit the gradient's norm
-    #[arg(long, value_name = "X")]
-    gradient_clip: Option<f64>,
-    /// Gigabytes of features kept in memory before they go to a mapped file
-    #[arg(long, value_name = "GB", default_value_t = 4.0)]
-    feature_memory: f64,
-    /// Rebuild activations in the reverse pass by the flow's inverse instead of keeping them: less memory, more time
-    #[arg(long)]
-    rebuild_activations: bool,
-    /// Seconds between checkpoints
-    #[arg(long, value_name = "S", default_value_t = 120.0)]
-    checkpoint_every: f64,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Augmentation")]
-struct AugmentArgs {
-    /// Cache N views of every photo: itself and N - 1 augmented ones (the paper's flips and rotation)
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    views: usize,
-    /// No horizontal flip (probability .5)
-    #[arg(long)]
-    no_horizontal_flip: bool,
-    /// No vertical flip (probability .3)
-    #[arg(long)]
-    no_vertical_flip: bool,
-    /// No rotation (probability .7): for products that always lie the same way
-    #[arg(long)]
-    no_rotation: bool,
-    /// Largest rotation
-    #[arg(long, value_name = "DEGREES", default_value_t = 15.0)]
-    rotation: f64,
-    /// Quarter turns too
-    #[arg(long)]
-    quarter_turns: bool,
-}
-
-/// A flag's help with what holds where it is not given.
-fn help(what: &str, of: fn(OptimiserDefaults) -> String) -> String {
-    let [paper, whitened] = [Preset::Paper, Preset::Whitened].map(|p| of(OptimiserDefaults::of(p)));
-    let [cflow, differnet] = [OptimiserDefaults::CFLOW, OptimiserDefaults::DIFFERNET].map(of);
-    format!(
-        "{what} [default: {paper}, of preset whitened {whitened}, of cflow {cflow}, of differnet {differnet}]"
-    )
-}
-
-fn learning_rate_help() -> String {
-    let help = help("Adam's step size", |d| d.learning_rate.to_string());
-    let help = help.trim_end_matches(']');
-    format!("{help}, with --from {}]", Settings::FINE_TUNING_RATE)
-}
-
-fn schedule_help() -> String {
-    let name = |d: OptimiserDefaults| {
-        let value = clap::ValueEnum::to_possible_value(&d.schedule);
-        value.map_or_else(String::new, |value| value.get_name().to_string())
-    };
-    help(
-        "Step size over the run: constant, cosine (falls to nothing at the end), or warm-cosine (rises first, which \
-         rates far above 0.001 need)",
-        name,
-    )
-}
-
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut settings = settings(&args);
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
-    let mut dataset = datasets::open(&args.data)?.read_as(args.photos.reading());
+    let mut dataset = args.data.open()?.read_as(args.photos.reading());
     common::tell_unread([dataset.root.as_path()]);
     if let Some(name) = &args.name {
         dataset.name = name.clone();
@@ -298,14 +184,20 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let (origin, mut config) = origin(&args, &settings, &device)?;
     run_settings.apply(&mut config);
-    config.dataset = args.dataset.record().or_else(|| recognised(&args.data));
+    config.dataset = args
+        .dataset
+        .record()
+        .or_else(|| recognised(args.data.dir().unwrap_or(&dataset.root)));
     let trainer = Trainer::new(config, device)?;
     let mut progress = TrainingProgress::new(args.json)?;
-    progress.note(&format!(
-        "{}: {} photos of good products",
-        dataset.name,
-        dataset.train.len()
-    ));
+    progress.note(&format!("{}: {}", dataset.name, dataset.summary()));
+    if let Some(different) = dataset.copies()? {
+        progress.note(&format!(
+            "note: of {} photos to train on only {different} {}, byte for byte: copies teach nothing",
+            dataset.train.len(),
+            if different == 1 { "is different" } else { "are different" }
+        ));
+    }
     let trained = trainer.fit(&dataset, origin, &args.out, args.resume, &mut progress)?;
     finish(&args, &dataset, trained)
 }
@@ -459,9 +351,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
                 bar.set_position(done as u64);
             })?;
         bar.finish_and_clear();
-        for note in evaluation.notes(&detector) {
-            eprintln!("note: {note}");
-        }
+        common::tell(evaluation.notes(&detector));
         detector.set_metrics(evaluation.metrics.to_map());
         detector.save(&args.out)?;
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{Dataset, Sample, cifar10, folder, open};
-use crate::imaging::{Reading, list_images};
+use super::{Dataset, FolderRole, Sample, cifar10, folder, layout, open};
+use crate::imaging::list_images;
 use crate::{Error, Result, files::raw_bytes};
 
 /// What a data set holds and what is wrong with it.
@@ -16,6 +16,8 @@ use crate::{Error, Result, files::raw_bytes};
 pub struct CheckReport {
     /// The category.
     pub name: String,
+    /// What each folder was taken for.
+    pub folders: Vec<FolderRole>,
     /// Normal images to train on.
     pub train: usize,
     /// Normal images to test on.
@@ -116,19 +118,17 @@ struct Seen {
 /// # Errors
 /// As [`open`]; problems of single files are in the report.
 pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
-    check_as(dir, Reading::default(), progress)
+    check_opened(&open(dir)?, progress)
 }
 
-/// [`check`] of photos that are read another way.
+/// [`check`] of a data set that is open.
 ///
 /// # Errors
-/// As there.
-pub fn check_as(
-    dir: &Path,
-    reading: Reading,
+/// When its folder cannot be listed; problems of single files are in the report.
+pub fn check_opened(
+    data: &Dataset,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<CheckReport> {
-    let data = open(dir)?.read_as(reading);
     let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
     let done = AtomicUsize::new(0);
     let seen: Vec<Seen> = samples
@@ -140,17 +140,22 @@ pub fn check_as(
         })
         .collect();
     let mut problems: Vec<Problem> = seen.iter().filter_map(|s| s.problem.clone()).collect();
-    problems.extend(missing_masks(&data));
-    problems.extend(trained_on(&data, &seen));
-    problems.extend(without_a_role(dir, &data)?);
+    problems.extend(missing_masks(data));
+    problems.extend(trained_on(data, &seen));
+    problems.extend(without_a_role(data)?);
     problems.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(CheckReport {
+        folders: data.folders(),
         train: data.train.len(),
         test_normal: data.test.iter().filter(|s| !s.is_defective()).count(),
-        defects: classes(&data),
-        masks: data.test.iter().filter(|s| s.mask.is_some()).count(),
+        defects: classes(data),
+        masks: data
+            .test
+            .iter()
+            .filter(|s| s.is_defective() && !s.masks.is_empty())
+            .count(),
         sizes: sizes(&seen),
-        name: data.name,
+        name: data.name.clone(),
         problems,
     })
 }
@@ -166,9 +171,12 @@ fn look(sample: &Sample) -> Seen {
         Err(error) => return broken(None, 0, error),
     };
     let size = Some(photo_size);
-    match (sample.read_mask(photo_size.0, photo_size.1), &sample.mask) {
+    match (
+        sample.read_mask(photo_size.0, photo_size.1),
+        sample.masks.first(),
+    ) {
         (Err(error), _) => broken(size, pixels, error),
-        (Ok(Some(mask)), Some(path)) if mask.area() == 0 => Seen {
+        (Ok(Some(mask)), Some(path)) if sample.is_defective() && mask.area() == 0 => Seen {
             size,
             pixels,
             problem: Some(problem(
@@ -215,11 +223,14 @@ fn problem(path: &Path, kind: ProblemKind, what: &str) -> Problem {
 fn missing_masks(data: &Dataset) -> Vec<Problem> {
     let what =
         "a defective image without a mask, though others have one; pixel metrics leave it out";
-    let masked = data.test.iter().any(|s| s.mask.is_some());
+    let masked = data
+        .test
+        .iter()
+        .any(|s| s.is_defective() && !s.masks.is_empty());
     let bare = data
         .test
         .iter()
-        .filter(|s| masked && s.is_defective() && s.mask.is_none());
+        .filter(|s| masked && s.is_defective() && s.masks.is_empty());
     bare.map(|s| problem(&s.image, ProblemKind::MaskMissing, what))
         .collect()
 }
@@ -247,34 +258,58 @@ fn trained_on(data: &Dataset, seen: &[Seen]) -> Vec<Problem> {
         .collect()
 }
 
-fn without_a_role(dir: &Path, data: &Dataset) -> Result<Vec<Problem>> {
+fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
     // The other classes' images are there for the other data sets.
-    if cifar10::class_at(dir).is_some() {
+    if data.train.iter().any(|s| s.record.is_some()) || cifar10::is_here(&data.root) {
         return Ok(Vec::new());
     }
     let samples = data.train.iter().chain(&data.test);
-    let used: HashSet<&PathBuf> = samples
-        .flat_map(|s| std::iter::once(&s.image).chain(&s.mask))
+    let inside = |path: &PathBuf| layout::inside(&data.root, path).to_path_buf();
+    let used: HashSet<PathBuf> = samples
+        .flat_map(|s| std::iter::once(&s.image).chain(&s.masks))
+        .map(inside)
         .collect();
-    let unused = list_images(&data.root)?
-        .into_iter()
-        .filter(|file| !used.contains(file));
-    let tell = |file: PathBuf| {
-        if folder::is_mask(&data.root, &file) {
-            problem(
-                &file,
-                ProblemKind::MaskOrphan,
-                "a mask that belongs to no defective image",
-            )
-        } else {
-            problem(
-                &file,
-                ProblemKind::Unused,
-                "an image that is neither trained nor tested on",
-            )
+    let mut folders: BTreeMap<PathBuf, (Vec<PathBuf>, bool)> = BTreeMap::new();
+    for file in list_images(&data.root)? {
+        let folder = file.parent().unwrap_or(&data.root).to_path_buf();
+        let (unused, some_used) = folders.entry(folder).or_default();
+        match used.contains(&inside(&file)) {
+            true => *some_used = true,
+            false => unused.push(file),
         }
+    }
+    let mut problems = Vec::new();
+    for (folder, (unused, some_used)) in folders {
+        // A folder that is left out whole is one thing to know, not a thousand.
+        if !some_used && unused.len() > 1 && folder != data.root {
+            let count = unused.len();
+            let (kind, what) = match folder::is_mask(&data.root, &unused[0]) {
+                true => (ProblemKind::MaskOrphan, "masks that belong to no photo"),
+                false => (
+                    ProblemKind::Unused,
+                    "images that are neither trained nor tested on",
+                ),
+            };
+            problems.push(problem(&folder, kind, &format!("{count} {what}")));
+        } else {
+            problems.extend(unused.iter().map(|file| tell_unused(data, file)));
+        }
+    }
+    Ok(problems)
+}
+
+fn tell_unused(data: &Dataset, file: &Path) -> Problem {
+    let (kind, what) = match folder::is_mask(&data.root, file) {
+        true => (
+            ProblemKind::MaskOrphan,
+            "a mask that belongs to no defective image",
+        ),
+        false => (
+            ProblemKind::Unused,
+            "an image that is neither trained nor tested on",
+        ),
     };
-    Ok(unused.map(tell).collect())
+    problem(file, kind, what)
 }
 
 fn classes(data: &Dataset) -> BTreeMap<String, usize> {

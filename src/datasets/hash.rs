@@ -20,7 +20,7 @@ impl Dataset {
     pub fn hash(&self) -> Result<String> {
         let samples = || self.train.iter().chain(&self.test);
         let files: BTreeSet<&PathBuf> = samples()
-            .flat_map(|s| std::iter::once(&s.image).chain(&s.mask))
+            .flat_map(|s| std::iter::once(&s.image).chain(&s.masks))
             .collect();
         let contents: BTreeMap<&PathBuf, String> = files
             .into_par_iter()
@@ -35,10 +35,9 @@ impl Dataset {
     }
 
     fn line(&self, split: &str, sample: &Sample, contents: &BTreeMap<&PathBuf, String>) -> String {
-        let mask = match &sample.mask {
-            Some(mask) => format!("{}\t{}", layout::relative(&self.root, mask), contents[mask]),
-            None => String::new(),
-        };
+        let of =
+            |mask: &PathBuf| format!("{}\t{}", layout::relative(&self.root, mask), contents[mask]);
+        let mask = sample.masks.iter().map(of).collect::<Vec<_>>().join("\t");
         let defect = sample.defect.as_deref().unwrap_or("");
         format!(
             "{split}\t{defect}\t{}\t{}\t{mask}",

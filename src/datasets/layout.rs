@@ -1,7 +1,5 @@
 //! What the readers of all layouts share.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -84,46 +82,4 @@ pub(super) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
         .deserialize()
         .map(|row| row.map_err(broken))
         .collect()
-}
-
-/// Finds an image's mask by its name: `003.png` has `003_mask.png` or `003.bmp` and the like.
-pub(super) struct Masks(HashMap<PathBuf, PathBuf>);
-
-impl Masks {
-    /// Mask files with their places: paths that are compared with those given to [`Masks::of`].
-    pub(super) fn new(files: impl IntoIterator<Item = (PathBuf, PathBuf)>) -> Self {
-        Self(
-            files
-                .into_iter()
-                .map(|(place, file)| (Self::key(&place), file))
-                .collect(),
-        )
-    }
-
-    /// The masks below a folder, if there is one.
-    pub(super) fn below(folder: &Path) -> Result<Self> {
-        let files = images_if_any(folder)?;
-        Ok(Self::new(
-            files
-                .into_iter()
-                .map(|f| (inside(folder, &f).to_path_buf(), f)),
-        ))
-    }
-
-    /// The mask of the image at a place.
-    pub(super) fn of(&self, place: &Path) -> Option<PathBuf> {
-        self.0.get(&Self::key(place)).cloned()
-    }
-
-    /// The place without extension and without a `_mask` at its end.
-    fn key(place: &Path) -> PathBuf {
-        let stem = place
-            .file_stem()
-            .unwrap_or(OsStr::new(""))
-            .to_string_lossy();
-        let bare = ["_mask", "-mask", "_gt"]
-            .iter()
-            .find_map(|end| stem.strip_suffix(end));
-        place.with_file_name(bare.unwrap_or(&stem))
-    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::layout::{self, fault};
-use super::{Dataset, Sample};
+use super::{Dataset, Sample, folder};
 use crate::Result;
 
 /// The file's name where a folder is opened.
@@ -41,6 +41,12 @@ pub(super) fn open(file: &Path) -> Result<Dataset> {
         let image = existing(&row.image)?;
         let label = row.label.unwrap_or_default();
         let split = row.split.unwrap_or_default();
+        if let (true, Some(folder)) = (label.is_empty(), folder::called_bad(Path::new(&row.image)))
+        {
+            return Err(wrong(format!(
+                "has no label and lies in a folder called `{folder}`; give it one"
+            )));
+        }
         if NORMAL.iter().any(|n| label.eq_ignore_ascii_case(n)) {
             match split.as_str() {
                 "" | "train" => train.push(Sample::normal(image)),

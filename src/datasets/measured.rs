@@ -1,9 +1,11 @@
 //! What the files of the training photos are like: their depth, the grey levels they use, their shape.
 
+use rayon::prelude::*;
+
 use super::{Dataset, Sample};
 use crate::{
     Result,
-    imaging::{self, Depth, PixelRange, Preprocessing, Reading},
+    imaging::{self, Depth, PixelRange, Preprocessing, Quality, Reading},
 };
 
 /// What was seen of the training photos' files.
@@ -56,6 +58,19 @@ impl Dataset {
             ]
             .map(rounded),
         })
+    }
+
+    /// What training photos are like as pictures: of at most a hundred of them, evenly spread.
+    ///
+    /// # Errors
+    /// When photos cannot be read, all in one.
+    pub fn qualities(&self) -> Result<Vec<Quality>> {
+        const LOOKED_AT: usize = 100;
+        let step = self.train.len().div_ceil(LOOKED_AT).max(1);
+        let some: Vec<&Sample> = self.train.iter().step_by(step).collect();
+        let quality = |sample: &&Sample| Ok(Quality::of(&sample.read()?));
+        let found: Result<Vec<Quality>> = some.par_iter().map(quality).collect();
+        found.map_err(|first| self.damage_check().err().unwrap_or(first))
     }
 
     /// The same data set, its photos' files read as `reading` says.

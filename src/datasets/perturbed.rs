@@ -87,10 +87,8 @@ impl Dataset {
         let versions = |(index, sample): (usize, &Sample)| -> Result<Vec<Sample>> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(index as u64);
-            let mask = match &sample.mask {
-                Some(path) if how == Perturbation::Unaligned => {
-                    Some(crate::imaging::decode_mask_as(path, &sample.reading)?)
-                }
+            let mask = match how {
+                Perturbation::Unaligned => sample.drawn_mask()?,
                 _ => None,
             };
             let version = |_| sample.edited(draw_visible(how, mask.as_ref(), &mut rng));

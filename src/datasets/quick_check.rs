@@ -1,5 +1,7 @@
 //! A quick check before something long: what would stop it after minutes should stop it at once.
 
+use std::path::{Path, PathBuf};
+
 use rayon::prelude::*;
 
 use super::{Dataset, Sample};
@@ -107,7 +109,7 @@ fn look(sample: &Sample) -> Result<()> {
     if sample.record.is_some() {
         return Ok(());
     }
-    let size = |path, reading| {
+    let size = |path: &Path, reading: &Reading| {
         let header = imaging::header(path, reading)?;
         Ok::<_, Error>((header.width, header.height))
     };
@@ -116,10 +118,8 @@ fn look(sample: &Sample) -> Result<()> {
         page: 1,
         ..sample.reading
     };
-    match &sample.mask {
-        Some(mask) => sample.expect_size(mask, size(mask, &of_mask)?, image),
-        None => Ok(()),
-    }
+    let fits = |mask: &PathBuf| sample.expect_size(mask, size(mask, &of_mask)?, image);
+    sample.masks.iter().try_for_each(fits)
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ pub struct Sample {
     pub image: PathBuf,
     /// The record inside the file, where it is a batch of CIFAR-10.
     pub record: Option<usize>,
-    /// Ground-truth mask ([`imaging::decode_mask`]); none for normal images or where masks are not known.
-    pub mask: Option<PathBuf>,
+    /// Ground-truth masks: what any of them marks is defective. None for most normal images (an empty one may be there) and
+    /// where masks are not known.
+    pub masks: Vec<PathBuf>,
     /// The defect's class; none when the image is normal.
     pub defect: Option<String>,
     /// What is done to the image after reading it.
@@ -33,17 +34,21 @@ impl Sample {
         Self {
             image,
             record: None,
-            mask: None,
+            masks: Vec::new(),
             defect: None,
             edit: None,
             reading: Reading::default(),
         }
     }
 
-    /// An image with a defect of a class, and its mask where there is one.
-    pub fn defective(image: PathBuf, class: &str, mask: Option<PathBuf>) -> Self {
+    /// An image with a defect of a class, and its masks where there are any.
+    pub fn defective(
+        image: PathBuf,
+        class: &str,
+        masks: impl IntoIterator<Item = PathBuf>,
+    ) -> Self {
         Self {
-            mask,
+            masks: masks.into_iter().collect(),
             defect: Some(class.to_string()),
             ..Self::normal(image)
         }
@@ -64,7 +69,7 @@ impl Sample {
 
     /// Whether it is known which pixels of a defect are defective: somebody drew it, or it was put in here.
     pub fn has_mask(&self) -> bool {
-        self.mask.is_some() || matches!(self.edit, Some(Edit::Defect(..)))
+        !self.masks.is_empty() || matches!(self.edit, Some(Edit::Defect(..)))
     }
 
     /// A name for tables and file names, unlike those of all other samples of the data set: the path
@@ -165,17 +170,39 @@ impl Sample {
         if let Some(edit @ Edit::Defect(..)) = &self.edit {
             return Ok(edit.defect(&self.original()?).map(|(_, mask)| mask));
         }
-        let Some(path) = &self.mask else {
+        let Some(mask) = self.drawn_mask()? else {
             let empty = || Mask::empty(width as usize, height as usize);
             return Ok((!self.is_defective()).then(empty));
         };
-        let mask = imaging::decode_mask_as(path, &self.reading)?;
         let found = (mask.width() as u32, mask.height() as u32);
-        self.expect_size(path, found, (width, height))?;
+        self.expect_size(&self.masks[0], found, (width, height))?;
         Ok(Some(match &self.edit {
             Some(edit) => edit.apply_mask(mask),
             None => mask,
         }))
+    }
+
+    /// All masks in one, as they were drawn; none where nobody drew any.
+    ///
+    /// # Errors
+    /// As [`imaging::decode_mask`], or [`crate::Error::Dataset`] when two of them differ in size.
+    pub(super) fn drawn_mask(&self) -> Result<Option<Mask>> {
+        let Some((first, more)) = self.masks.split_first() else {
+            return Ok(None);
+        };
+        let mut united = imaging::decode_mask_as(first, &self.reading)?;
+        for path in more {
+            let mask = imaging::decode_mask_as(path, &self.reading)?;
+            if (mask.width(), mask.height()) != (united.width(), united.height()) {
+                let first = first.display();
+                let reason = format!("the mask has another size than {first} of the same image");
+                return Err(layout::fault(path, reason));
+            }
+            let marked = united.pixels().iter().zip(mask.pixels());
+            let pixels = marked.map(|(one, other)| *one || *other).collect();
+            united = Mask::new(mask.width(), mask.height(), pixels)?;
+        }
+        Ok(Some(united))
     }
 
     pub(super) fn expect_size(

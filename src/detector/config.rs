@@ -104,6 +104,8 @@ pub enum CalibrationSource {
     CrossFit,
     /// Three images, each scored by a fit to the others; the detector is fitted to all of them.
     LeaveOneOut,
+    /// Images of another line or day than the detector was fitted to.
+    Recalibrated,
     /// Mirrored views of the one or two images that the detector is fitted to: a guess.
     MirroredViews,
 }
@@ -123,6 +125,9 @@ impl CalibrationSource {
             }
             Self::LeaveOneOut => {
                 format!("all {count} training images, each scored by a fit to the others")
+            }
+            Self::Recalibrated => {
+                format!("{count} normal images that it was calibrated with later")
             }
             Self::MirroredViews => {
                 format!("{count} mirrored views of the training images and is a guess")

@@ -3,6 +3,7 @@
 mod artifact;
 mod batch;
 mod config;
+mod drift;
 mod explanation;
 mod record;
 mod schema;
@@ -20,6 +21,7 @@ pub use artifact::{CONFIG_FILE, LoadOptions, MODEL_FILE, read_config};
 pub use config::{
     BackboneRecord, Calibration, CalibrationSource, DetectorConfig, Outlier, SCHEMA_VERSION,
 };
+pub use drift::looks_drifted;
 pub use explanation::{Noise, ScaleExplanation};
 pub use record::{
     AugmentationRecord, DatasetRecord, OptimisationRecord, Schedule, StoppingRecord, TrainingRecord,
@@ -120,6 +122,20 @@ impl Detector {
         let checked = self.config.validate(Path::new(CONFIG_FILE));
         if checked.is_err() {
             self.config.backbone = old;
+        }
+        checked
+    }
+
+    /// Other thresholds, kept when it is saved.
+    ///
+    /// # Errors
+    /// When they do not fit the detector's maps, or are no finite numbers.
+    pub fn set_calibration(&mut self, calibration: Calibration) -> Result<()> {
+        let old = self.config.calibration.replace(calibration);
+        let checked = self.config.validate(Path::new(CONFIG_FILE));
+        match checked.is_err() {
+            true => self.config.calibration = old,
+            false => self.threshold = None,
         }
         checked
     }

@@ -1,12 +1,15 @@
-//! Photos whose files are unlike those that a detector was trained on: other grey levels, another shape.
+//! Photos that are unlike those that a detector was trained on: other grey levels, another shape, other light, sharpness,
+//! compression or size.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::Detector;
-use crate::imaging::{Preprocessing, RangeDoubt, Seen};
+use crate::imaging::{Preprocessing, Quality, RangeDoubt, Seen};
 
 /// In what a photo is unlike the training photos.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unlike {
     /// Its grey levels.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -14,6 +17,9 @@ pub struct Unlike {
     /// Its width over height, where that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aspect: Option<f64>,
+    /// What of its quality is outside of the training photos' ([`crate::imaging::Quality::NAMES`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<&'static str>,
 }
 
 impl Detector {
@@ -22,11 +28,15 @@ impl Detector {
         let (width, height) = photo.image.dimensions();
         let other = self.config.preprocessing.is_other_shape(width, height);
         let aspect = other.then(|| f64::from(width) / f64::from(height));
+        let quality = self.config.preprocessing.quality;
         let found = Unlike {
             range: photo.doubt,
             aspect,
+            quality: quality
+                .map_or_else(Vec::new, |known| known.outside(&Quality::of(&photo.image))),
         };
-        (found.range.is_some() || found.aspect.is_some()).then_some(found)
+        let usual = found.range.is_none() && found.aspect.is_none() && found.quality.is_empty();
+        (!usual).then_some(found)
     }
 }
 
@@ -36,11 +46,15 @@ pub struct UnlikePhotos {
     photos: usize,
     range: Option<(usize, String, RangeDoubt)>,
     shape: Option<(usize, String, f64)>,
+    /// By the measure's name.
+    quality: BTreeMap<&'static str, usize>,
+    /// Photos with any of them, and the first.
+    qualities: Option<(usize, String)>,
 }
 
 impl UnlikePhotos {
     /// Counts one more photo.
-    pub fn add(&mut self, name: impl Fn() -> String, unlike: Option<Unlike>) {
+    pub fn add(&mut self, name: impl Fn() -> String, unlike: Option<&Unlike>) {
         self.photos += 1;
         let Some(unlike) = unlike else { return };
         if let Some(doubt) = unlike.range {
@@ -48,6 +62,12 @@ impl UnlikePhotos {
         }
         if let Some(aspect) = unlike.aspect {
             self.shape.get_or_insert_with(|| (0, name(), aspect)).0 += 1;
+        }
+        if !unlike.quality.is_empty() {
+            self.qualities.get_or_insert_with(|| (0, name())).0 += 1;
+        }
+        for &measure in &unlike.quality {
+            *self.quality.entry(measure).or_default() += 1;
         }
     }
 
@@ -78,6 +98,15 @@ impl UnlikePhotos {
             notes.push(format!(
                 "{count} of {all} photos of another shape than trained on ({name}: width over height {aspect:.2}, \
                  trained {trained})"
+            ));
+        }
+        if let Some((count, name)) = &self.qualities {
+            let measures = self.quality.iter();
+            let measures = measures.map(|(measure, count)| format!("{measure} {count}"));
+            notes.push(format!(
+                "{count} of {all} photos are outside of what was seen in training ({}; first {name}): scores of such \
+                 photos mean little",
+                measures.collect::<Vec<_>>().join(", ")
             ));
         }
         notes
@@ -111,14 +140,15 @@ mod tests {
         let unlike = Unlike {
             range: Some(doubt),
             aspect: Some(3.0),
+            quality: vec!["sharpness"],
         };
         run.add(|| "a.png".into(), None);
-        run.add(|| "b.png".into(), Some(unlike));
+        run.add(|| "b.png".into(), Some(&unlike));
         run.add(
             || "c.png".into(),
-            Some(Unlike {
+            Some(&Unlike {
                 aspect: None,
-                ..unlike
+                ..unlike.clone()
             }),
         );
         let notes = run.notes(&input);
@@ -130,6 +160,11 @@ mod tests {
         assert_eq!(
             notes[1],
             "1 of 3 photos of another shape than trained on (b.png: width over height 3.00, trained 1.00 to 1.50)"
+        );
+        assert_eq!(
+            notes[2],
+            "2 of 3 photos are outside of what was seen in training (sharpness 2; first b.png): scores of such photos \
+             mean little"
         );
         let text = serde_json::to_value(unlike).unwrap();
         assert_eq!(

@@ -91,7 +91,7 @@ impl Evaluation {
     pub fn notes(&self, detector: &Detector) -> Vec<String> {
         let mut unlike = UnlikePhotos::default();
         for image in &self.images {
-            unlike.add(|| image.image.clone(), image.unlike);
+            unlike.add(|| image.image.clone(), image.unlike.as_ref());
         }
         unlike.notes(&detector.config().preprocessing)
     }

@@ -7,7 +7,7 @@ use image::{RgbImage, imageops};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{PixelRange, Reading, View, resize};
+use super::{PixelRange, QualityRange, Reading, View, resize};
 use crate::{Error, Result};
 
 /// Sides of an input, in pixels, that a configuration may ask for.
@@ -56,6 +56,9 @@ pub struct Preprocessing {
     /// Smallest and largest width over height of the training photos; none where nobody measured it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub aspects: Option<[f64; 2]>,
+    /// How bright, sharp, compressed and large the training photos are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quality: Option<QualityRange>,
 }
 
 fn one() -> usize {
@@ -87,6 +90,7 @@ impl Preprocessing {
             range: None,
             page: None,
             aspects: None,
+            quality: None,
         }
     }
 
@@ -157,6 +161,9 @@ impl Preprocessing {
         }
         if self.page == Some(0) {
             return fault("page", "1 or more", "0".into());
+        }
+        if self.quality.is_some_and(|quality| !quality.is_finite()) {
+            return fault("quality", "finite numbers", "one that is not".into());
         }
         if let Some(aspects) = self.aspects
             && !(0.0 < aspects[0] && aspects[0] <= aspects[1] && aspects[1].is_finite())

@@ -3,6 +3,7 @@
 //! Everything here takes plain pictures, maps and scores. Colours come from one [`ColourScale`] a
 //! detector, so that the same colour means the same score in every picture.
 
+mod contact;
 mod curves;
 mod evaluated;
 mod explained;
@@ -13,6 +14,7 @@ mod page;
 mod picture;
 mod scale;
 
+pub use contact::{ContactSheet, contact_page};
 pub use curves::{Chart, Series};
 pub use explained::explanation_page;
 pub use html::{ReportInput, Table};

@@ -20,8 +20,8 @@ use crate::{
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
     speed::Speed,
     training::{
-        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, TrainConfig, Trained,
-        Trainer,
+        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Shape, TrainConfig,
+        Trained, Trainer,
     },
 };
 
@@ -208,6 +208,10 @@ impl<'a> Runner<'a> {
         let folder = cell.detector(self.out);
         remove(&cell.result(self.out))?;
         let mut settings = inputs.settings.clone();
+        if settings.shape() == Shape::OfPhotosFarFromSquare {
+            // A plan is to give what it gave: its methods see squares unless it says otherwise.
+            settings.aspect = Some(1.0);
+        }
         settings.follow(self.resources.dataset(&cell.category)?)?;
         let mut config = settings.resolve(&cell.backbone, cell.seed)?;
         config.dataset = Some(dataset_record(&self.plan.dataset));

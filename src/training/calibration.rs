@@ -35,20 +35,26 @@ pub fn calibrate(
         ));
     }
     let native = native_maps(estimator, scoring, store)?;
-    calibrate_maps(&native, names, scoring, input, false_alarm_rate)
+    calibrate_maps(&native, None, names, scoring, input, false_alarm_rate)
 }
 
-/// The same of maps that may come from several estimators.
+/// The same of maps that may come from several estimators, scales standardised by `known` statistics or by these maps'.
 pub(super) fn calibrate_maps(
     native: &[NativeMaps],
+    known: Option<MapStatistics<'_>>,
     names: &[String],
     scoring: &Scoring,
     input: (usize, usize),
     false_alarm_rate: f64,
 ) -> Result<Calibration> {
     let all: Vec<&NativeMaps> = native.iter().collect();
-    let image_scales = scale_statistics(&all, |maps| &maps.image)?;
-    let pixel_scales = scale_statistics(&all, |maps| &maps.pixel)?;
+    let (image_scales, pixel_scales) = match known {
+        Some(known) => (known.image.to_vec(), known.pixel.to_vec()),
+        None => (
+            scale_statistics(&all, |maps| &maps.image)?,
+            scale_statistics(&all, |maps| &maps.pixel)?,
+        ),
+    };
     let statistics = Some(MapStatistics {
         image: &image_scales,
         pixel: &pixel_scales,

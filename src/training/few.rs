@@ -40,7 +40,9 @@ pub(super) fn check(dataset: &Dataset, estimator: &EstimatorConfig) -> Result<()
 /// What a user must know of a threshold that is not from held-out photos.
 pub(super) fn note(source: CalibrationSource, photos: usize) -> Option<String> {
     let scores = match source {
-        CalibrationSource::HeldOut | CalibrationSource::CrossFit => return None,
+        CalibrationSource::HeldOut
+        | CalibrationSource::CrossFit
+        | CalibrationSource::Recalibrated => return None,
         CalibrationSource::LeaveOneOut => photos,
         CalibrationSource::MirroredViews => MIRRORED.len() * photos,
     };

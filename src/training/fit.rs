@@ -203,7 +203,7 @@ impl Fit<'_> {
             maps.extend(native_maps(estimator, scoring, &fold.left_out)?);
             names.extend_from_slice(fold.names);
         }
-        calibrate_maps(&maps, &names, scoring, self.parts.input(), rate)
+        calibrate_maps(&maps, None, &names, scoring, self.parts.input(), rate)
     }
 
     fn closed(

@@ -67,7 +67,7 @@ impl Photos {
     fn plan_without_held_out(&mut self, config: &TrainConfig, dataset: &Dataset) {
         let all = &dataset.train;
         match few::source_of(all.len(), config.folds) {
-            CalibrationSource::HeldOut => {}
+            CalibrationSource::HeldOut | CalibrationSource::Recalibrated => {}
             CalibrationSource::MirroredViews => {
                 let views = all.iter().flat_map(few::mirrored_views).collect();
                 self.held_out = self.add(views);

@@ -9,9 +9,10 @@ use super::{
     checkpoint::Checkpoint,
     few,
     fit::{Data, Fit, Fitted},
-    optimise, outliers,
+    look, optimise,
     photos::{Photos, names},
     progress,
+    recalibrate::outliers_note,
     run::{HeldOutFit, RunFolder},
 };
 use crate::{
@@ -105,7 +106,8 @@ impl Trainer {
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
         let mut parts = self.settle(origin)?;
-        let dataset = &look_at_files(dataset, &mut parts, progress)?;
+        let adapted = parts.parent.is_some();
+        let dataset = &look::at_files(dataset, &mut parts.preprocessing, adapted, progress)?;
         if resume {
             expect_resumable(&parts.estimator)?;
         }
@@ -152,8 +154,7 @@ impl Trainer {
             source,
             ..held_out_fit.calibration
         };
-        let scored = calibration.normal_scores.len() + calibration.outliers.len();
-        if let Some(warning) = outliers::note(&calibration.outliers, scored) {
+        if let Some(warning) = outliers_note(&calibration) {
             progress.note(&warning);
         }
         let Fitted {
@@ -391,50 +392,12 @@ impl Trainer {
     }
 }
 
-/// The data set as the detector will read it. How the training photos' files are is measured, kept and told; an adapted
-/// detector goes on reading as it did.
-fn look_at_files(
-    dataset: &Dataset,
-    parts: &mut Parts,
-    progress: &mut dyn Progress,
-) -> Result<Dataset> {
-    let dataset = dataset.clone();
-    if parts.parent.is_none() {
-        let page = parts.preprocessing.page.unwrap_or(1);
-        let dataset = dataset.clone().seen_by(&parts.preprocessing);
-        let measured = dataset.measured()?;
-        for note in measured.notes(page) {
-            progress.note(&note);
-        }
-        let input = &mut parts.preprocessing;
-        input.range = measured.range;
-        input.aspects = Some(measured.aspects);
-        if let Some(note) = shape_note(input) {
-            progress.note(&note);
-        }
-    }
-    Ok(dataset.seen_by(&parts.preprocessing))
-}
-
 /// The first damaged photo stopped the run; whoever mends one wants to know of all.
 fn all_damage(dataset: &Dataset, first: Error) -> Error {
     match first.problem() {
         Error::Image { .. } | Error::Io { .. } => dataset.damage_check().err().unwrap_or(first),
         _ => first,
     }
-}
-
-/// What is to be said where the input is no square, or lies the other way than the photos do.
-fn shape_note(input: &Preprocessing) -> Option<String> {
-    let (height, width) = (input.height, input.width);
-    let [least, most] = input.aspects?;
-    let crosswise = least > 1.0 && width < height || most < 1.0 && width > height;
-    let say = match (crosswise, width == height) {
-        (true, _) => "which lies across the photos' shape: sides are height x width",
-        (false, true) => return None,
-        (false, false) => "height x width",
-    };
-    Some(format!("input of {height}x{width} pixels, {say}"))
 }
 
 fn expect_resumable(estimator: &EstimatorConfig) -> Result<()> {

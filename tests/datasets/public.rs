@@ -257,6 +257,14 @@ fn a_list_names_labels_splits_and_masks() {
         list(&format!("{good}{row}\n"));
         fails(datasets::open(dir.path()), says);
     }
+    add(dir.path(), "NG parts/g.png", 99);
+    list(&format!("{good}NG parts/g.png,,,,\n"));
+    fails(
+        datasets::open(dir.path()),
+        "line 7: has no label and lies in a folder called `NG parts`",
+    );
+    list(&format!("{good}NG parts/g.png,good,,,\n"));
+    assert_eq!(datasets::open(dir.path()).unwrap().train.len(), 5);
     fs::write(dir.path().join("manifest.csv"), "file,label\na.png,\n").unwrap();
     fails(datasets::open(dir.path()), "missing field `image`");
     fails(

@@ -36,6 +36,7 @@ pub fn text(path: &Path) -> &str {
 }
 
 /// A small generated cloth: 14 photos to train on, 4 good and 7 defective test photos.
+#[allow(dead_code)] // not all tests want this one
 pub fn generate(out: &Path, seed: &str) {
     let args = ["data", "generate", "--out", text(out), "--seed", seed];
     let counts = ["--train", "14", "--good", "4", "--defective", "7"];
