@@ -104,7 +104,7 @@ pub fn tell(notes: Vec<String>) {
 }
 
 /// Says what below these folders is not looked at, once a run.
-pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
+pub fn tell_unread(folders: &[PathBuf]) {
     let mut unread = Unread::default();
     for folder in folders {
         // A folder that cannot be read at all is an error of its own.

@@ -53,7 +53,7 @@ pub struct Args {
 struct Line<'a> {
     image: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    image_bytes: Option<&'a [u8]>,
+    image_bytes: Option<String>,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     scaled: Option<f32>,
@@ -62,7 +62,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     overlay: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    overlay_bytes: Option<&'a [u8]>,
+    overlay_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unlike: Option<Unlike>,
 }
@@ -76,6 +76,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let overlays = report::overlay_names(&images);
     if let Some(out) = &args.out {
         // Before anything is computed: one of these may be a photo of the user's.
+        if out.exists() && !out.is_dir() {
+            bail!("--out {}: is a file; name a folder", out.display());
+        }
         let overlays: Vec<PathBuf> = overlays.iter().map(|name| out.join(name)).collect();
         common::keep_others("--out", overlays.iter().map(PathBuf::as_path))?;
     }
@@ -118,9 +121,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     bar.finish_and_clear();
     tell(&args, &detector, &all_unlike, &scores);
     summary(&args, images.len(), defective, failed)?;
-    failed += unread.lost_photos();
+    let lost = unread.lost_photos().len();
+    failed += lost;
     if failed > 0 {
-        let all = images.len() + unread.lost_photos();
+        let all = images.len() + lost;
         bail!("{failed} of {all} images could not be inspected");
     }
     let found = args.fail_on_anomaly && defective > 0;

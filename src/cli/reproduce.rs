@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use candle_fastflow::{
-    Error,
+    Error, mark,
     reproduce::{
-        Cell, Plan, Progress, RESULTS, Runner, Share, Summary, TABLES, measure_speeds, tables,
-        write_tables,
+        Cell, CellResult, Plan, Progress, RESULTS, Runner, Share, Summary, TABLES, measure_speeds,
+        tables, write_tables,
     },
     training::{self, EpochRecord},
 };
@@ -100,12 +100,18 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A folder of ours has one of results; without it files that are called as the tables are somebody's.
+/// The tables are ours together: the page carries the mark. Before it did, results were beside them.
 fn keep_tables(out: &Path) -> anyhow::Result<()> {
-    let tables = TABLES.map(|name| out.join(name));
-    match out.join(RESULTS).is_dir() {
+    let results = out.join(RESULTS).read_dir().into_iter().flatten();
+    let known = |path: &Path| matches!(CellResult::read(path), Ok(Some(_)));
+    let ours =
+        mark::is_ours(&out.join(TABLES[2])) || results.flatten().any(|entry| known(&entry.path()));
+    match ours {
         true => Ok(()),
-        false => common::keep_others("--out", tables.iter().map(PathBuf::as_path)),
+        false => {
+            let tables = TABLES.map(|name| out.join(name));
+            common::keep_others("--out", tables.iter().map(PathBuf::as_path))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use candle_fastflow::{
     backbones::{self, Taps},
     datasets::{self, Dataset},
@@ -15,13 +15,14 @@ use candle_fastflow::{
     evaluation,
     imaging::Augmentation,
     training::{
-        InputSize, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn, TrainConfig, Trained,
-        Trainer,
+        self, CURVE_FILE, InputSize, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn,
+        TrainConfig, Trained, Trainer,
     },
 };
 
 use super::{
     Outcome,
+    advice::said,
     card::DatasetArgs,
     common,
     dataset::DataArgs,
@@ -156,7 +157,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
     let mut dataset = args.data.open()?.read_as(args.photos.reading());
-    common::tell_unread([dataset.root.as_path()]);
     if let Some(name) = &args.name {
         dataset.name = name.clone();
     }
@@ -171,7 +171,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
-    keep_weights(&args.out)?;
+    training::require_place(&args.out).map_err(|error| anyhow!("--out {}", said(&error)))?;
     // What is wrong with the settings is said before anything is looked for.
     if args.from.is_none() {
         settings.resolve(&backbones::resolve_id(&args.backbone)?, args.seed)?;
@@ -200,15 +200,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let trained = trainer.fit(&dataset, origin, &args.out, args.resume, &mut progress)?;
     finish(&args, &dataset, trained)
-}
-
-/// A folder of ours has a folder of the run; without it a file of this name is somebody's weights.
-fn keep_weights(out: &Path) -> anyhow::Result<()> {
-    let weights = out.join(candle_fastflow::detector::MODEL_FILE);
-    match out.join(RUN_FOLDER).is_dir() {
-        true => Ok(()),
-        false => common::keep_others("--out", [weights.as_path()]),
-    }
 }
 
 /// Where the run starts; a parent's scoring stays with it.
@@ -341,7 +332,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
         history,
     } = trained;
     if !history.is_empty() {
-        super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
+        super::plots::training_curve(&args.out.join(RUN_FOLDER).join(CURVE_FILE), &history)?;
     }
     if measures(args, dataset) {
         let quiet = args.json;

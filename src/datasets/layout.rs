@@ -78,8 +78,11 @@ pub(super) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
         .trim(csv::Trim::All)
         .from_path(file)
         .map_err(broken)?;
-    reader
-        .deserialize()
-        .map(|row| row.map_err(broken))
-        .collect()
+    // As bytes: not every text need be UTF-8.
+    let headers = reader.byte_headers().map_err(broken)?.clone();
+    let rows = reader.byte_records().map(|row| {
+        let row = row.map_err(broken)?;
+        row.deserialize(Some(&headers)).map_err(broken)
+    });
+    rows.collect()
 }

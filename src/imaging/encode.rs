@@ -73,7 +73,9 @@ fn encode_marked(image: &RgbImage) -> std::result::Result<Vec<u8>, png::Encoding
 
 /// Whether a file is a picture of [`save_overlay`].
 pub fn is_overlay(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "png") && mark::is_ours(path)
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("png"))
+        && mark::is_ours(path)
 }
 
 fn refused(why: ImageError) -> Error {

@@ -47,11 +47,14 @@ pub fn survey(dir: &Path) -> Result<(Vec<PathBuf>, Unread)> {
             Found::File(file) if is_image_file(&file) => images.push(file),
             Found::File(file) => unread.file(&file),
             Found::DeadLink(link) => {
-                let photo = link.extension().is_some() && is_image_file(&link);
-                unread.dead_link(link, photo);
+                unread.lost(&link);
+                unread.dead_link(link);
             }
             Found::Circle(link) => unread.circle(link),
-            Found::Closed(path) => unread.closed(path),
+            Found::Closed(path) => {
+                unread.lost(&path);
+                unread.closed(path);
+            }
         }
     }
     images.sort();

@@ -66,10 +66,10 @@ pub(super) fn kind(path: &Path) -> Option<Kind> {
 pub struct Unread {
     formats: BTreeMap<String, usize>,
     dead_links: Vec<PathBuf>,
-    lost: usize,
     circles: Vec<PathBuf>,
     closed: Vec<PathBuf>,
     overlays: Vec<PathBuf>,
+    lost: Vec<PathBuf>,
 }
 
 impl Unread {
@@ -79,9 +79,15 @@ impl Unread {
         }
     }
 
-    pub(super) fn dead_link(&mut self, path: PathBuf, photo: bool) {
+    pub(super) fn dead_link(&mut self, path: PathBuf) {
         self.dead_links.push(path);
-        self.lost += usize::from(photo);
+    }
+
+    /// Of what cannot be looked at only the name says whether it is a photo.
+    pub(super) fn lost(&mut self, path: &Path) {
+        if path.extension().is_some() && super::is_image_file(path) {
+            self.lost.push(path.to_path_buf());
+        }
     }
 
     pub(super) fn circle(&mut self, path: PathBuf) {
@@ -110,7 +116,7 @@ impl Unread {
             *self.formats.entry(name).or_default() += count;
         }
         self.dead_links.extend(other.dead_links);
-        self.lost += other.lost;
+        self.lost.extend(other.lost);
         self.circles.extend(other.circles);
         self.closed.extend(other.closed);
         self.overlays.extend(other.overlays);
@@ -121,9 +127,9 @@ impl Unread {
         *self == Self::default()
     }
 
-    /// Photos by their names that are not there: links to them lead nowhere.
-    pub fn lost_photos(&self) -> usize {
-        self.lost
+    /// What is a photo by its name and cannot be looked at: a link to it leads nowhere, or its folder is closed.
+    pub fn lost_photos(&self) -> &[PathBuf] {
+        &self.lost
     }
 
     /// What a person should know, a line each.

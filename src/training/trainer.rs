@@ -13,7 +13,7 @@ use super::{
     photos::{Photos, names},
     progress,
     recalibrate::outliers_note,
-    run::{HeldOutFit, RunFolder},
+    run::{HeldOutFit, RunFolder, require_place},
 };
 use crate::{
     Advice, Error, Result,
@@ -105,6 +105,7 @@ impl Trainer {
         resume: bool,
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
+        require_place(out)?;
         let mut parts = self.settle(origin)?;
         let adapted = parts.parent.is_some();
         let dataset = &look::at_files(dataset, &mut parts.preprocessing, adapted, progress)?;
