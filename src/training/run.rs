@@ -36,7 +36,7 @@ pub fn require_place(out: &Path) -> Result<()> {
     }
     let own = [EVENTS_FILE, CHECKPOINT_FILE, HELD_OUT_FILE, CURVE_FILE].map(|name| run.join(name));
     let model = out.join(MODEL_FILE);
-    mark::require_free(own.iter().chain([&model]).map(PathBuf::as_path))
+    mark::require_free([&model].into_iter().chain(&own).map(PathBuf::as_path))
 }
 
 /// Whether a folder is of a run: its events say so, or it has none and nothing that is not of a run either (methods
