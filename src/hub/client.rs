@@ -216,13 +216,18 @@ impl Client {
     }
 
     pub(super) fn sorted(&self, error: HFError) -> Failure {
-        let limit = match &error {
+        let limited = match &error {
             HFError::RateLimited {
                 retry_after: None,
                 context,
-            } => self.limit_at(&context.url),
+            } => Some(context),
+            // Listings.
+            HFError::Http { context } if context.status == StatusCode::TOO_MANY_REQUESTS => {
+                Some(context)
+            }
             _ => None,
         };
+        let limit = limited.and_then(|context| self.limit_at(&context.url));
         limit.unwrap_or_else(|| Failure::from_hf(error, self.options.token.is_some()))
     }
 }

@@ -60,8 +60,8 @@ pub(super) struct Remote {
 impl Client {
     /// The file's place in the cache, downloaded if it is not there or damaged.
     ///
-    /// A commit's file is taken from the cache without asking; a branch is looked up, and only
-    /// when the Hub cannot be reached its last known commit is used.
+    /// A commit's file is taken from the cache without asking, unless it is a copy, of which only the Hub knows the hash; a
+    /// branch is looked up, and only when the Hub cannot be reached its last known commit is used.
     pub(super) fn fetch(&self, wanted: Wanted, progress: Progress) -> Result<Fetched> {
         checked_file(wanted.file)?;
         checked_revision(wanted.revision)?;
@@ -72,6 +72,7 @@ impl Client {
         }
         if is_commit(wanted.revision)
             && let Some(found) = cached()
+            && !cache.is_copy(&found.path)
         {
             return Ok(found);
         }
