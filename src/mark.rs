@@ -27,8 +27,8 @@ const HEAD: u64 = 4096;
 pub fn is_ours(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    let holds = |mark: &&str| head.windows(mark.len()).any(|part| part == mark.as_bytes());
-    read.is_ok() && MARKS.iter().any(|mark| holds(&mark))
+    let holds = |mark: &str| head.windows(mark.len()).any(|part| part == mark.as_bytes());
+    read.is_ok() && MARKS.iter().any(|mark| holds(mark))
 }
 
 /// Whether `path` may be written without losing what somebody else put there: nothing is there, an empty file, one of

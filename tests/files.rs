@@ -396,7 +396,7 @@ mod unix {
         photos(&own, "jpg");
         let closed = own.join("lost+found");
         fs::create_dir(&closed).unwrap();
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
         let (images, unread) = imaging::survey(&own).unwrap();
         assert_eq!(images.len(), 3);
         if fs::read_dir(&closed).is_err() {

@@ -31,6 +31,13 @@ pub struct Hub {
     pub(super) client: Client,
 }
 
+/// Where detectors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Hub,
+    Cache,
+}
+
 impl Hub {
     /// Makes ready; nothing is sent yet.
     ///
@@ -132,9 +139,8 @@ impl Hub {
         let first = match self.client.fetch(wanted(revision, NEEDED[0]), progress) {
             Ok(first) => first,
             Err(error) => {
-                let absent = self.is_absent(&error, repo);
-                let only = || self.only_variant(name, repo, progress);
-                if let Some(only) = absent.then(only).flatten() {
+                let only = |place| self.only_variant(name, repo, place, progress);
+                if let Some(only) = self.where_else(&error, repo).and_then(only) {
                     let name = only.short_name(self.client.options.namespace());
                     return self.fetch_repo(&name, &only, "main", progress);
                 }
@@ -152,12 +158,15 @@ impl Hub {
         Ok(folder_of(&model))
     }
 
-    /// Whether there is no such repository; offline, nothing of it in the cache.
-    fn is_absent(&self, error: &Error, repo: &RepoId) -> bool {
+    /// Where another detector of the category may be: on the Hub if that knows no such repository, in the cache if it cannot
+    /// be asked and there is nothing of this one.
+    fn where_else(&self, error: &Error, repo: &RepoId) -> Option<Place> {
         let options = &self.client.options;
-        match options.offline {
-            true => !cached_repos(&options.cache).contains(repo),
-            false => is_unknown(error),
+        let unreachable =
+            matches!(error, Error::Hub { reason, .. } if reason.starts_with(UNREACHABLE));
+        match options.offline || unreachable {
+            true => (!cached_repos(&options.cache).contains(repo)).then_some(Place::Cache),
+            false => is_unknown(error).then_some(Place::Hub),
         }
     }
 

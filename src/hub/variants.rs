@@ -2,27 +2,28 @@
 
 use super::{
     cache::cached_repos,
-    fetch::Hub,
+    fetch::{Hub, Place},
     names::RepoId,
     progress::{Event, Progress},
 };
 
 impl Hub {
-    /// The one detector of the category that `name` says, if it says no more and there is just one: on the Hub, or
-    /// offline in the cache. The progress hears what was taken.
+    /// The one detector of the category that `name` says, if it says no more and there is just one. The progress hears
+    /// what was taken.
     pub(super) fn only_variant(
         &self,
         name: &str,
         asked: &RepoId,
+        place: Place,
         progress: Progress,
     ) -> Option<RepoId> {
         let options = &self.client.options;
         if name.contains(['@', '/']) {
             return None;
         }
-        let (known, state) = match options.offline {
-            true => (cached_repos(&options.cache), "in the cache"),
-            false => (self.published(asked.owner(), progress).ok()?, "published"),
+        let (known, state) = match place {
+            Place::Cache => (cached_repos(&options.cache), "in the cache"),
+            Place::Hub => (self.published(asked.owner(), progress).ok()?, "published"),
         };
         let only = single(known, asked)?;
         let taken = only.short_name(options.namespace());

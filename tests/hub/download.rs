@@ -664,6 +664,12 @@ fn a_single_variant_is_taken_and_told() {
     options.offline = true;
     let offline = Hub::new(options).unwrap();
     assert_eq!(offline.fetch_detector("fabric", &note).unwrap(), folder);
+    // So where the Hub cannot be reached.
+    let mut options = setup.options();
+    options.endpoint = "http://127.0.0.1:1".into();
+    options.attempts = 1;
+    let alone = Hub::new(options).unwrap();
+    assert_eq!(alone.fetch_detector("fabric", &|_| ()).unwrap(), folder);
     assert_eq!(
         notices.into_inner().unwrap(),
         [
