@@ -167,10 +167,12 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata)> {
 
 /// What a file is that is often given in place of safetensors, and what to do.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
-    const PICKLE: &str = "a pickle of PyTorch (.pt, .pth, .bin), which is not read: opening one can run any program in \
+    const PICKLE: &str = "a pickle of PyTorch (.pt, .pth, .ckpt, .bin), which is not read: opening one can run any program in \
          it. Take model.safetensors of the same model, or convert it where you trust it: python -c \
          \"import torch, safetensors.torch as s; s.save_file(torch.load('IN', weights_only=True), 'OUT.safetensors')\"";
     match bytes {
+        // Cut short: after the header's length the header begins.
+        _ if bytes.get(8) == Some(&b'{') => None,
         // torch.save since 1.6 writes a ZIP archive, before it wrote the pickle itself (protocols 2 to 5).
         [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Some(PICKLE),
         _ if bytes.starts_with(b"version https://git-lfs") => Some(
@@ -207,7 +209,11 @@ mod tests {
         }
         let pointer = message(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n");
         assert!(pointer.contains("git lfs pull"), "{pointer}");
-        assert!(message(b"short").contains("not a whole safetensors file"));
+        // A length of 640 begins as a pickle does.
+        let cut = b"\x80\x02\0\0\0\0\0\0{\"weight\":{\"dtype\"";
+        for bytes in [&b"short"[..], cut] {
+            assert!(message(bytes).contains("not a whole safetensors file"));
+        }
     }
 
     #[test]
