@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
 
         let calibration = detector.config().calibration.as_ref();
         let overlay = report::heat_map(&image, &prediction.map, calibration)?;
-        imaging::save(&args.out.join(format!("{name}.png")), &overlay)?;
+        imaging::save_overlay(&args.out.join(format!("{name}.png")), &overlay)?;
     }
     println!("{table}\nheat maps are in {}", args.out.display());
     Ok(())

@@ -86,6 +86,14 @@ pub fn require_free(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of a path that is no UTF-8, in hexadecimal digits, to be told beside its text, which then cannot be opened;
+/// none of others. On Windows in Rust's own coding.
+pub fn raw_bytes(path: &Path) -> Option<String> {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let digits = || bytes.map(|byte| format!("{byte:02x}")).collect();
+    path.to_str().is_none().then(digits)
+}
+
 fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     let target = match fs::metadata(path) {
         Ok(found) if found.is_file() => fs::canonicalize(path)?,

@@ -5,7 +5,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], [`files`], `mapped`, [`digest`], `spelling` |
+//! | 0 | [`error`], [`files`], [`mark`], `mapped`, [`digest`], `spelling` |
 //! | 1 | [`tensors`], [`kernels`], [`metrics`], [`imaging`] |
 //! | 2 | [`backbones`], [`estimators`], [`datasets`] |
 //! | 3 | [`features`], [`detector`] |
@@ -27,6 +27,7 @@ pub mod hub;
 pub mod imaging;
 pub mod kernels;
 mod mapped;
+pub mod mark;
 pub mod metrics;
 pub mod report;
 pub mod reproduce;

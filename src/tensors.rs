@@ -155,9 +155,34 @@ impl TensorFile {
 fn read_header(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata)> {
     let (length, header) = SafeTensors::read_metadata(bytes).map_err(|error| Error::Config {
         path: path.to_path_buf(),
-        reason: format!("not a whole safetensors file ({error}); download or make it again"),
+        reason: match other_format(bytes) {
+            Some(what) => what.to_owned(),
+            None => {
+                format!("not a whole safetensors file ({error}); download or make it again")
+            }
+        },
     })?;
     Ok((size_of::<u64>() + length, header))
+}
+
+/// What a file is that is often given in place of safetensors, and what to do.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const PICKLE: &str = "a pickle of PyTorch (.pt, .pth, .ckpt, .bin), which is not read: opening one can run any program in \
+         it. Take model.safetensors of the same model, or convert it where you trust it: python -c \
+         \"import torch, safetensors.torch as s; s.save_file(torch.load('IN', weights_only=True), 'OUT.safetensors')\"";
+    match bytes {
+        // Cut short: after the header's length the header begins.
+        _ if bytes.get(8) == Some(&b'{') => None,
+        // torch.save since 1.6 writes a ZIP archive, before it wrote the pickle itself (protocols 2 to 5).
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Some(PICKLE),
+        _ if bytes.starts_with(b"version https://git-lfs") => Some(
+            "a pointer of Git LFS, not the file itself; `git lfs pull` fetches it, or download it anew",
+        ),
+        _ if bytes.starts_with(b"\x89HDF\r\n") => {
+            Some("an HDF5 file (Keras, .h5), not safetensors; take model.safetensors of the model")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +190,31 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_pickle_is_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.bin");
+        let message = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            TensorFile::open(&path).unwrap_err().to_string()
+        };
+        for bytes in [
+            &b"PK\x03\x04\0\0\x08\x08archive/data.pkl"[..],
+            b"\x80\x02\x8a\nl\xfc",
+        ] {
+            let found = message(bytes);
+            assert!(found.contains("model.bin: a pickle of PyTorch"), "{found}");
+            assert!(found.contains("save_file"), "{found}");
+        }
+        let pointer = message(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n");
+        assert!(pointer.contains("git lfs pull"), "{pointer}");
+        // A length of 640 begins as a pickle does.
+        let cut = b"\x80\x02\0\0\0\0\0\0{\"weight\":{\"dtype\"";
+        for bytes in [&b"short"[..], cut] {
+            assert!(message(bytes).contains("not a whole safetensors file"));
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_at_once_and_singly() {

@@ -195,16 +195,17 @@ mod tests {
         let whole = std::fs::read(saved(dir.path(), DType::F32)).unwrap();
         let path = dir.path().join("broken.safetensors");
         let foreign = b"PK\x03\x04 this is a zip archive, as torch.save writes".to_vec();
-        for bytes in [
-            whole[..whole.len() - 1].to_vec(),
-            whole[..20].to_vec(),
-            Vec::new(),
-            foreign,
+        let cut = "not a whole safetensors";
+        for (bytes, what) in [
+            (whole[..whole.len() - 1].to_vec(), cut),
+            (whole[..20].to_vec(), cut),
+            (Vec::new(), cut),
+            (foreign, "a pickle of PyTorch"),
         ] {
             std::fs::write(&path, &bytes).unwrap();
             let error = Weights::open(&path, &Device::Cpu).unwrap_err().to_string();
             assert!(
-                error.contains("broken.safetensors: not a whole safetensors"),
+                error.contains(&format!("broken.safetensors: {what}")),
                 "{error}"
             );
         }

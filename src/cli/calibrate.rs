@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use candle_fastflow::{
     datasets::{self, Dataset},
-    detector::{CONFIG_FILE, Calibration},
+    detector::{CONFIG_FILE, Calibration, MODEL_FILE},
     training::{Settings, outliers_note, photos_for, recalibrate},
 };
 use serde_json::json;
@@ -67,7 +67,12 @@ fn target(args: &Args) -> anyhow::Result<PathBuf> {
             "{}: holds a detector already; name another folder for --out",
             out.display()
         ),
-        Some(out) => Ok(out.clone()),
+        Some(out) => {
+            if out != own {
+                common::keep_others("--out", [out.join(MODEL_FILE).as_path()])?;
+            }
+            Ok(out.clone())
+        }
         None if own.join(CONFIG_FILE).is_file() => Ok(own.to_path_buf()),
         None => bail!(
             "{} is no folder here that could be changed; say with --out where the calibrated detector goes",
@@ -79,6 +84,7 @@ fn target(args: &Args) -> anyhow::Result<PathBuf> {
 /// All photos in the folder that are good ones.
 fn normals(args: &Args) -> anyhow::Result<Dataset> {
     let dataset = datasets::open(&args.normals)?;
+    common::tell_unread(std::slice::from_ref(&dataset.root));
     if dataset.test.iter().any(|photo| photo.is_defective()) {
         bail!(
             "{}: holds defective photos too; name a folder of good ones",
@@ -100,10 +106,12 @@ fn report(
     let photos = calibration.normal_scores.len();
     let needed = photos_for(args.false_alarm_rate);
     if args.json {
-        return common::print_line(json!({
-            "out": out, "photos": photos, "threshold": calibration.threshold, "threshold_before": before,
+        let mut object = json!({
+            "photos": photos, "threshold": calibration.threshold, "threshold_before": before,
             "false_alarm_rate": calibration.false_alarm_rate, "photos_needed": needed,
-        }));
+        });
+        common::put_path(&mut object, "out", out);
+        return common::print_line(object);
     }
     let before = before.map_or_else(String::new, |before| format!(", before {before:.4}"));
     common::print_line(format!(

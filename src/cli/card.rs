@@ -79,6 +79,7 @@ impl CardArgs {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    common::keep_others("--out", args.out.as_deref())?;
     let mut config = read_config(&args.dir)?;
     if args.record {
         record(&args, &mut config)?;

@@ -9,9 +9,11 @@ use candle_fastflow::{
     Error,
     backbones::{self, Backbone, Taps},
     detector::{BackboneRecord, Detector, LoadOptions},
+    files::raw_bytes,
     hub,
-    imaging::{MAX_PIXELS, Reading, Unread},
+    imaging::{self, MAX_PIXELS, Reading, Unread},
     kernels::device::{DeviceChoice, set_tf32},
+    mark,
 };
 use clap::{
     ValueEnum,
@@ -101,15 +103,16 @@ pub fn tell(notes: Vec<String>) {
     }
 }
 
-/// Says which images below these folders are not read, once a run.
-pub fn tell_unread<'a>(folders: impl IntoIterator<Item = &'a Path>) {
+/// Says what below these folders is not looked at, once a run.
+pub fn tell_unread(folders: &[PathBuf]) {
     let mut unread = Unread::default();
     for folder in folders {
-        unread.add(Unread::below(folder));
+        // A folder that cannot be read at all is an error of its own.
+        if let Ok((_, more)) = imaging::survey(folder) {
+            unread.add(more);
+        }
     }
-    if !unread.is_empty() {
-        eprintln!("note: {unread}");
-    }
+    tell(unread.notes());
 }
 
 /// Which detector, and the weights of its backbone.
@@ -201,7 +204,7 @@ pub fn print_line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }
 
-/// A page that cannot be written should be known before the work, not after it.
+/// A page that cannot be written, or would replace somebody's file, should be known before the work, not after it.
 pub fn make_room(option: &str, page: &Path) -> anyhow::Result<()> {
     if page.is_dir() {
         bail!(
@@ -210,8 +213,25 @@ pub fn make_room(option: &str, page: &Path) -> anyhow::Result<()> {
             page.join("report.html").display()
         );
     }
+    keep_others(option, [page])?;
     match page.parent() {
         Some(folder) => Ok(std::fs::create_dir_all(folder).map_err(Error::io(folder))?),
         None => Ok(()),
+    }
+}
+
+/// Refuses to write where somebody else's files are.
+pub fn keep_others<'a>(
+    option: &str,
+    files: impl IntoIterator<Item = &'a Path>,
+) -> anyhow::Result<()> {
+    mark::require_free(files).map_err(|error| anyhow!("{option} {}", said(&error)))
+}
+
+/// Puts a path into a JSON object: as text, and where that is not all of it (a name that is no UTF-8) its bytes beside.
+pub fn put_path(object: &mut serde_json::Value, key: &str, path: &Path) {
+    object[key] = path.to_string_lossy().into();
+    if let Some(bytes) = raw_bytes(path) {
+        object[format!("{key}_bytes")] = bytes.into();
     }
 }

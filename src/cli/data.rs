@@ -97,13 +97,18 @@ fn check(args: CheckArgs) -> anyhow::Result<()> {
         unusable: Vec::new(),
     };
     let dir = args.dir.as_deref();
-    common::tell_unread(dir.into_iter().filter(|dir| dir.is_dir()));
+    let root = dir.filter(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+    if dir == Some(root) || args.roles.given() {
+        common::tell_unread(&args.roles.folders(dir, root));
+    }
     let folders = match dir.filter(|dir| dir.is_dir() && !args.roles.given()) {
         Some(dir) => datasets::categories(dir)?,
         None => Vec::new(),
     };
     if folders.is_empty() {
-        checked.one(args.roles.open(dir)?)?;
+        let dataset = args.roles.open(dir)?;
+        let places = args.roles.folders(dir, &dataset.root);
+        checked.one(dataset, &places)?;
     } else if let Some(dir) = dir {
         checked.categories(dir, &folders)?;
     }
@@ -139,7 +144,10 @@ impl Checked {
         for folder in folders {
             // One category that cannot be opened does not keep the others from being looked at.
             let checked = match datasets::open(folder) {
-                Ok(dataset) => self.one(dataset),
+                Ok(dataset) => {
+                    let place = dataset.root.clone();
+                    self.one(dataset, &[place])
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(why) = checked {
@@ -151,10 +159,10 @@ impl Checked {
     }
 
     /// Prints the report of one data set.
-    fn one(&mut self, dataset: Dataset) -> anyhow::Result<()> {
+    fn one(&mut self, dataset: Dataset, places: &[PathBuf]) -> anyhow::Result<()> {
         let dataset = &dataset.read_as(self.reading);
         let bar = super::progress::counter(self.as_json, "checking", 0);
-        let report = datasets::check_opened(dataset, &|done, total| {
+        let report = datasets::check_opened(dataset, places, &|done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         })?;
@@ -178,7 +186,7 @@ impl Checked {
 
 fn unusable_error(names: &[String]) -> anyhow::Error {
     anyhow!(
-        "{}: mend or remove what is marked with an error, training or evaluation would stop at it",
+        "{}: mend or remove what is marked with an error, training or evaluation would stop at it, or do without it",
         names.join(", ")
     )
 }

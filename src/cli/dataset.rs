@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use candle_fastflow::datasets::{self, Dataset, Roles};
 
+use super::common;
+
 /// The data set of a verb that needs one.
 #[derive(clap::Args)]
 pub struct DataArgs {
@@ -20,9 +22,11 @@ impl DataArgs {
         self.data.as_deref()
     }
 
-    /// Opens it.
+    /// Opens it, and says what below its folders is not looked at.
     pub fn open(&self) -> anyhow::Result<Dataset> {
-        self.roles.open(self.data.as_deref())
+        let dataset = self.roles.open(self.data.as_deref())?;
+        common::tell_unread(&self.roles.folders(self.dir(), &dataset.root));
+        Ok(dataset)
     }
 }
 
@@ -48,6 +52,17 @@ impl RoleArgs {
     /// Whether anything is said.
     pub fn given(&self) -> bool {
         !self.normal.is_empty()
+    }
+
+    /// The folders that photos are looked for in: the data set's, or where only parts were named (which may have nothing
+    /// in common but the disk), these.
+    pub fn folders(&self, dir: Option<&Path>, root: &Path) -> Vec<PathBuf> {
+        if dir.is_some() || !self.given() {
+            return vec![root.to_path_buf()];
+        }
+        let entries = [&self.normal, &self.abnormal, &self.masks, &self.normal_test];
+        let named = entries.into_iter().flatten();
+        named.filter(|path| path.is_dir()).cloned().collect()
     }
 
     /// Opens the folder as it was said, or as it is recognised.

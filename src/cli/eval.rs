@@ -72,7 +72,6 @@ struct Measured {
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
     let mut dataset = args.data.open()?.read_as(args.photos.reading());
-    common::tell_unread([dataset.root.as_path()]);
     if !args.synthetic_defects && !dataset.test.iter().any(|sample| sample.is_defective()) {
         bail!(
             "{}: holds no defective test photos to measure on; --synthetic-defects puts some into the good \

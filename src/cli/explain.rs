@@ -69,9 +69,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     files::write_bytes(&args.out, page.as_bytes())?;
     if args.json {
         let scales: Vec<_> = scales.iter().map(summary).collect();
-        common::print_line(serde_json::json!({
-            "image": args.image, "score": prediction.score, "page": args.out, "scales": scales,
-        }))?;
+        let mut object = serde_json::json!({ "score": prediction.score, "scales": scales });
+        common::put_path(&mut object, "image", &args.image);
+        common::put_path(&mut object, "page", &args.out);
+        common::print_line(object)?;
     } else {
         common::print_line(format!(
             "score {:.4}, explained in {}",

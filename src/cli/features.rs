@@ -1,9 +1,9 @@
 //! `fastflow features`: what the flow gets to see, for parity checks and other uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use candle_fastflow::{backbones::Taps, imaging, tensors};
+use candle_fastflow::{backbones::Taps, imaging, mark, tensors};
 
 use super::{Outcome, common};
 
@@ -35,6 +35,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    common::keep_others("--output", [args.output.as_path()])?;
     let device = args.compute.start()?;
     let (backbone, _) = common::open_backbone(
         &args.backbone,
@@ -49,10 +50,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         tensors.insert(format!("map.{i}"), map);
     }
     tensors.insert("input".to_string(), input);
-    tensors::write(&args.output, &tensors, None)?;
+    let ours = HashMap::from([(mark::KEYWORD.into(), mark::PROGRAM.into())]);
+    tensors::write(&args.output, &tensors, Some(ours))?;
     if args.json {
         let shapes: BTreeMap<_, _> = tensors.iter().map(|(n, t)| (n, t.dims())).collect();
-        common::print_line(serde_json::json!({ "output": args.output, "shapes": shapes }))?;
+        let mut object = serde_json::json!({ "shapes": shapes });
+        common::put_path(&mut object, "output", &args.output);
+        common::print_line(object)?;
     } else {
         for (name, tensor) in &tensors {
             common::print_line(format!("{name}  {:?}", tensor.dims()))?;

@@ -1,12 +1,16 @@
 //! `fastflow infer`: look at photos.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use candle_fastflow::{
     Error,
     detector::{Detector, Prediction, Unlike, UnlikePhotos, Verdict, looks_drifted},
-    imaging::{self, Reading, Seen},
+    files::raw_bytes,
+    imaging::{self, Reading, Seen, Unread},
     report,
 };
 use image::RgbImage;
@@ -25,7 +29,7 @@ pub struct Args {
     /// Photos, or folders of photos
     #[arg(required = true, value_name = "IMAGE_OR_DIR")]
     images: Vec<PathBuf>,
-    /// Write heat-map overlays here
+    /// Write heat-map overlays here; only files that this program wrote are replaced
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// One JSON line an image
@@ -44,17 +48,21 @@ pub struct Args {
     compute: common::Compute,
 }
 
-/// One line of `--json`.
+/// One line of `--json`; the bytes of names that are no UTF-8 beside them.
 #[derive(Serialize)]
 struct Line<'a> {
-    image: &'a Path,
+    image: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<String>,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     scaled: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    overlay: Option<PathBuf>,
+    overlay: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unlike: Option<Unlike>,
 }
@@ -64,9 +72,17 @@ type Inspected = (Prediction, Option<PathBuf>, Option<Unlike>);
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = args.compute.start()?;
-    let folders = args.images.iter().filter(|path| path.is_dir());
-    common::tell_unread(folders.map(PathBuf::as_path));
-    let images = collect(&args.images)?;
+    let (images, unread) = collect(&args.images)?;
+    let overlays = report::overlay_names(&images);
+    if let Some(out) = &args.out {
+        // Before anything is computed: one of these may be a photo of the user's.
+        if out.exists() && !out.is_dir() {
+            bail!("--out {}: is a file; name a folder", out.display());
+        }
+        let overlays: Vec<PathBuf> = overlays.iter().map(|name| out.join(name)).collect();
+        common::keep_others("--out", overlays.iter().map(PathBuf::as_path))?;
+    }
+    common::tell(unread.notes());
     let mut detector = args.detector.load(&device)?;
     args.photos.turn(&mut detector)?;
     let reading = detector
@@ -79,7 +95,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(Error::io(out))?;
     }
-    let overlays = report::overlay_names(&images);
     let bar = super::progress::counter(args.json || images.len() == 1, "inspecting", images.len());
     let (mut defective, mut failed) = (0, 0);
     let (mut all_unlike, mut scores) = (UnlikePhotos::default(), Vec::new());
@@ -106,8 +121,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     bar.finish_and_clear();
     tell(&args, &detector, &all_unlike, &scores);
     summary(&args, images.len(), defective, failed)?;
+    let lost = unread.lost_photos().len();
+    failed += lost;
     if failed > 0 {
-        bail!("{failed} of {} images could not be inspected", images.len());
+        let all = images.len() + lost;
+        bail!("{failed} of {all} images could not be inspected");
     }
     let found = args.fail_on_anomaly && defective > 0;
     Ok(if found {
@@ -136,21 +154,30 @@ fn tell(args: &Args, detector: &Detector, unlike: &UnlikePhotos, scores: &[f32])
     }
 }
 
-/// The named images and those in the named folders, in order.
-fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
+/// The named images and those in the named folders, in order, and what was passed over: overlays of an earlier run too.
+fn collect(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, Unread)> {
+    let (mut images, mut unread) = (Vec::new(), Unread::default());
     for path in paths {
         if path.is_dir() {
-            let found = imaging::list_images(path)?;
+            let (found, more) = imaging::survey(path)?;
             if found.is_empty() {
-                bail!("{}: no images in this folder", path.display());
+                let found: Vec<String> = more.notes();
+                let also = if found.is_empty() { "" } else { "; " };
+                let found = found.join("; ");
+                bail!("{}: no images in this folder{also}{found}", path.display());
             }
             images.extend(found);
+            unread.add(more);
+        } else if imaging::is_overlay(path) {
+            unread.add(Unread::of_overlay(path.clone()));
         } else {
             images.push(path.clone());
         }
     }
-    Ok(images)
+    if images.is_empty() {
+        bail!("no photo to inspect: {unread}");
+    }
+    Ok((images, unread))
 }
 
 /// What is found in each photo.
@@ -188,7 +215,7 @@ fn write_overlay(
         &prediction.map,
         detector.config().calibration.as_ref(),
     )?;
-    imaging::save(&path, &overlay)?;
+    imaging::save_overlay(&path, &overlay)?;
     Ok(path)
 }
 
@@ -207,11 +234,13 @@ fn show(
     } = *prediction;
     if args.json {
         let line = Line {
-            image,
+            image: image.to_string_lossy(),
+            image_bytes: raw_bytes(image),
             score,
             scaled,
             verdict,
-            overlay,
+            overlay: overlay.as_deref().map(Path::to_string_lossy),
+            overlay_bytes: overlay.as_deref().and_then(raw_bytes),
             unlike,
         };
         return common::print_line(serde_json::to_string(&line)?);

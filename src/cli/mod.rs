@@ -28,6 +28,8 @@ mod train;
 mod transfer;
 
 pub use advice::one_line;
+use std::io::IsTerminal;
+
 use clap::{Parser, Subcommand};
 
 /// How a verb ended when nothing failed.
@@ -100,6 +102,7 @@ pub fn run() -> anyhow::Result<Outcome> {
                 .unwrap_or_else(|_| DEFAULT_LOG.into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(coloured())
         .without_time()
         .with_target(false)
         .init();
@@ -122,6 +125,12 @@ pub fn run() -> anyhow::Result<Outcome> {
         Verb::Data(args) => data::run(args),
         Verb::Completions(args) => completions::run(args),
     }
+}
+
+/// Whether log lines may have colours: a file of them is for reading.
+fn coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }
 
 /// Makes a write past the process's limit on file sizes (`ulimit -f`) an error, as a full disk is. Unasked, the system

@@ -49,9 +49,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 fn show(args: &Args, folder: PathBuf) -> anyhow::Result<Outcome> {
     let config = read_config(&folder)?;
     if args.json {
-        common::print_line(json!({
-            "name": args.name, "folder": folder, "category": config.name, "backbone": config.backbone.id,
-        }))?;
+        let mut object = json!({
+            "name": args.name, "category": config.name, "backbone": config.backbone.id,
+        });
+        common::put_path(&mut object, "folder", &folder);
+        common::print_line(object)?;
     } else {
         let name = args
             .to

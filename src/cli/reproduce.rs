@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use candle_fastflow::{
-    Error,
+    Error, mark,
     reproduce::{
-        Cell, Plan, Progress, Runner, Share, Summary, measure_speeds, tables, write_tables,
+        Cell, CellResult, Plan, Progress, RESULTS, Runner, Share, Summary, TABLES, measure_speeds,
+        tables, write_tables,
     },
     training::{self, EpochRecord},
 };
@@ -68,6 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(stem));
+    keep_tables(&out)?;
     if args.speed {
         measure_speeds(&plan, &out, &device, &mut |what| eprintln!("{what}"))?;
         return finish(&args, &plan, &out, None);
@@ -98,6 +100,21 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The tables are ours together: the page carries the mark. Before it did, results were beside them.
+fn keep_tables(out: &Path) -> anyhow::Result<()> {
+    let results = out.join(RESULTS).read_dir().into_iter().flatten();
+    let known = |path: &Path| matches!(CellResult::read(path), Ok(Some(_)));
+    let ours =
+        mark::is_ours(&out.join(TABLES[2])) || results.flatten().any(|entry| known(&entry.path()));
+    match ours {
+        true => Ok(()),
+        false => {
+            let tables = TABLES.map(|name| out.join(name));
+            common::keep_others("--out", tables.iter().map(PathBuf::as_path))
+        }
+    }
+}
+
 fn list(
     args: &Args,
     plan: &Plan,
@@ -110,7 +127,8 @@ fn list(
         let cell = |cell: &Cell| {
             serde_json::json!({
                 "category": cell.category, "backbone": cell.backbone, "variant": cell.variant, "seed": cell.seed,
-                "done": runner.seems_done(cell), "detector": cell.detector(out), "result": cell.result(out),
+                "done": runner.seems_done(cell), "detector": cell.detector(out).to_string_lossy(),
+                "result": cell.result(out).to_string_lossy(),
             })
         };
         let cells: Vec<_> = cells.iter().map(cell).collect();
@@ -161,7 +179,7 @@ fn finish(
             summary.failed.iter().map(object).collect()
         };
         common::print_line(serde_json::json!({
-            "out": out, "cells": made.cells, "with_result": made.done,
+            "out": out.to_string_lossy(), "cells": made.cells, "with_result": made.done,
             "run": summary.map(|s| s.done), "kept": summary.map(|s| s.kept), "failed": summary.map(failed),
         }))?;
         return Ok(Outcome::Done);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use candle_fastflow::{
     backbones::{self, Taps},
     datasets::{self, Dataset},
@@ -15,13 +15,14 @@ use candle_fastflow::{
     evaluation,
     imaging::Augmentation,
     training::{
-        InputSize, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn, TrainConfig, Trained,
-        Trainer,
+        self, CURVE_FILE, InputSize, Origin, Progress, RUN_FOLDER, Settings, Stop, StopOn,
+        TrainConfig, Trained, Trainer,
     },
 };
 
 use super::{
     Outcome,
+    advice::said,
     card::DatasetArgs,
     common,
     dataset::DataArgs,
@@ -156,7 +157,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let run_settings = RunSettings::of(&args)?;
     let device = args.compute.start()?;
     let mut dataset = args.data.open()?.read_as(args.photos.reading());
-    common::tell_unread([dataset.root.as_path()]);
     if let Some(name) = &args.name {
         dataset.name = name.clone();
     }
@@ -171,6 +171,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    training::require_place(&args.out).map_err(|error| anyhow!("--out {}", said(&error)))?;
     // What is wrong with the settings is said before anything is looked for.
     if args.from.is_none() {
         settings.resolve(&backbones::resolve_id(&args.backbone)?, args.seed)?;
@@ -331,7 +332,7 @@ fn finish(args: &Args, dataset: &Dataset, trained: Trained) -> anyhow::Result<Ou
         history,
     } = trained;
     if !history.is_empty() {
-        super::plots::training_curve(&args.out.join(RUN_FOLDER).join("curve.svg"), &history)?;
+        super::plots::training_curve(&args.out.join(RUN_FOLDER).join(CURVE_FILE), &history)?;
     }
     if measures(args, dataset) {
         let quiet = args.json;
@@ -358,11 +359,13 @@ fn report(args: &Args, detector: &Detector) -> anyhow::Result<Outcome> {
     let record = record.and_then(|record| record.optimisation.as_ref());
     let kept = record.and_then(|record| record.stopping.as_ref());
     if args.json {
-        common::print_line(serde_json::json!({
-            "out": args.out, "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
+        let mut object = serde_json::json!({
+            "name": config.name, "epochs": record.map(|t| t.epochs), "seed": args.seed,
             "kept_epoch": kept.map(|s| s.epoch), "held_out_nll": record.map(|t| t.held_out_nll),
             "threshold": calibration.threshold, "calibrated_by": calibration.source, "metrics": config.metrics,
-        }))?;
+        });
+        common::put_path(&mut object, "out", &args.out);
+        common::print_line(object)?;
         return Ok(Outcome::Done);
     }
     for (name, value) in &config.metrics {

@@ -28,7 +28,11 @@ impl Transfer {
             Event::Download { file, done, total } => self.advance(file, done, total),
             Event::Upload { done, total } => self.advance("uploading", done, Some(total)),
             Event::Downloaded { .. } => self.clear(),
+            // Also where the rest is silent: a script's log should say what a run waits for, or does without.
             Event::Notice(text) => self.note(text),
+            Event::Waiting { seconds: 0 } => self.clear(),
+            Event::Waiting { seconds } => self.wait(seconds),
+            Event::Unnamed { .. } if self.quiet => {}
             Event::Unnamed { namespace } => self.note(&format!(
                 "without FASTFLOW_NAMESPACE, --repo or HF_TOKEN this is shown as a repository of {namespace}"
             )),
@@ -67,10 +71,22 @@ impl Transfer {
         }
     }
 
-    fn note(&self, text: &str) {
-        if self.quiet {
+    /// A countdown in the bar's place; on a terminal only.
+    fn wait(&self, seconds: u64) {
+        const WAITING: &str = "waiting";
+        let Ok(mut shown) = self.shown.lock() else {
             return;
+        };
+        if !matches!(&*shown, Some((current, _)) if current == WAITING) {
+            *shown = Some((WAITING.into(), progress::bar(self.quiet, "{msg}")));
         }
+        if let Some((_, bar)) = &*shown {
+            bar.set_message(format!("waiting for the Hub: {seconds} s"));
+            bar.tick();
+        }
+    }
+
+    fn note(&self, text: &str) {
         match self.shown.lock().as_deref() {
             Ok(Some((_, bar))) => bar.suspend(|| eprintln!("{text}")),
             _ => eprintln!("{text}"),

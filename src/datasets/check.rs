@@ -1,15 +1,15 @@
 //! Looks at every file of a data set before anything long starts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Dataset, FolderRole, Sample, cifar10, folder, layout, open};
-use crate::imaging::list_images;
-use crate::{Error, Result};
+use crate::imaging::{Unread, survey};
+use crate::{Error, Result, files::raw_bytes};
 
 /// What a data set holds and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,8 +43,8 @@ pub struct SizeCount {
     pub images: usize,
 }
 
-/// Something wrong with one file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Something wrong with one file. As JSON it has `path_bytes` too where the path is no UTF-8.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
@@ -54,12 +54,30 @@ pub struct Problem {
     pub what: String,
 }
 
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let bytes = raw_bytes(&self.path);
+        let mut object =
+            serializer.serialize_struct("Problem", 3 + usize::from(bytes.is_some()))?;
+        object.serialize_field("path", &self.path.to_string_lossy())?;
+        if let Some(bytes) = bytes {
+            object.serialize_field("path_bytes", &bytes)?;
+        }
+        object.serialize_field("kind", &self.kind)?;
+        object.serialize_field("what", &self.what)?;
+        object.end()
+    }
+}
+
 /// Kinds of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
     /// An image or mask that cannot be decoded.
     Unreadable,
+    /// What is a photo by its name and cannot be looked at: a link that leads nowhere, a closed folder. Training and
+    /// evaluation do without it.
+    Lost,
     /// A mask of another size than its image.
     MaskSize,
     /// A defective image without a mask, where others have one: pixel metrics leave it out.
@@ -77,14 +95,14 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Whether training or evaluation would stop at it.
+    /// Whether training or evaluation would stop at it, or do without it.
     pub fn is_fatal(self) -> bool {
-        matches!(self, Self::Unreadable | Self::MaskSize)
+        matches!(self, Self::Unreadable | Self::Lost | Self::MaskSize)
     }
 }
 
 impl CheckReport {
-    /// Whether nothing would stop training or evaluation.
+    /// Whether nothing would stop training or evaluation, and no photo is lost.
     pub fn is_usable(&self) -> bool {
         !self.problems.iter().any(|p| p.kind.is_fatal())
     }
@@ -103,15 +121,17 @@ struct Seen {
 /// # Errors
 /// As [`open`]; problems of single files are in the report.
 pub fn check(dir: &Path, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<CheckReport> {
-    check_opened(&open(dir)?, progress)
+    let data = open(dir)?;
+    check_opened(&data, std::slice::from_ref(&data.root), progress)
 }
 
-/// [`check`] of a data set that is open.
+/// [`check`] of a data set that is open. What has no role, or is lost, is looked for in `folders`.
 ///
 /// # Errors
-/// When its folder cannot be listed; problems of single files are in the report.
+/// When one of these cannot be listed; problems of single files are in the report.
 pub fn check_opened(
     data: &Dataset,
+    folders: &[PathBuf],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<CheckReport> {
     let samples: Vec<&Sample> = data.train.iter().chain(&data.test).collect();
@@ -127,7 +147,7 @@ pub fn check_opened(
     let mut problems: Vec<Problem> = seen.iter().filter_map(|s| s.problem.clone()).collect();
     problems.extend(missing_masks(data));
     problems.extend(trained_on(data, &seen));
-    problems.extend(without_a_role(data)?);
+    problems.extend(without_a_role(data, folders)?);
     problems.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(CheckReport {
         folders: data.folders(),
@@ -243,7 +263,7 @@ fn trained_on(data: &Dataset, seen: &[Seen]) -> Vec<Problem> {
         .collect()
 }
 
-fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
+fn without_a_role(data: &Dataset, places: &[PathBuf]) -> Result<Vec<Problem>> {
     // The other classes' images are there for the other data sets.
     if data.train.iter().any(|s| s.record.is_some()) || cifar10::is_here(&data.root) {
         return Ok(Vec::new());
@@ -255,7 +275,13 @@ fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
         .map(inside)
         .collect();
     let mut folders: BTreeMap<PathBuf, (Vec<PathBuf>, bool)> = BTreeMap::new();
-    for file in list_images(&data.root)? {
+    let (mut files, mut unread) = (BTreeSet::new(), Unread::default());
+    for place in places {
+        let (found, more) = survey(place)?;
+        files.extend(found);
+        unread.add(more);
+    }
+    for file in files {
         let folder = file.parent().unwrap_or(&data.root).to_path_buf();
         let (unused, some_used) = folders.entry(folder).or_default();
         match used.contains(&inside(&file)) {
@@ -263,7 +289,8 @@ fn without_a_role(data: &Dataset) -> Result<Vec<Problem>> {
             false => unused.push(file),
         }
     }
-    let mut problems = Vec::new();
+    let lost = |path: &PathBuf| problem(path, ProblemKind::Lost, "a photo that is not there");
+    let mut problems: Vec<Problem> = unread.lost_photos().iter().map(lost).collect();
     for (folder, (unused, some_used)) in folders {
         // A folder that is left out whole is one thing to know, not a thousand.
         if !some_used && unused.len() > 1 && folder != data.root {

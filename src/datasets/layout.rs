@@ -54,21 +54,21 @@ pub(super) fn images_if_any(dir: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Names of the folders directly inside a folder, sorted; none when it does not exist.
-pub(super) fn subfolders(dir: &Path) -> Result<Vec<String>> {
+/// The folders directly inside a folder, sorted; none when it does not exist.
+pub(super) fn subfolders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
-    let mut names = Vec::new();
+    let mut folders = Vec::new();
     for entry in dir.read_dir().map_err(Error::io(dir))? {
         let entry = entry.map_err(Error::io(dir))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() && !name.starts_with('.') {
-            names.push(name);
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if entry.path().is_dir() && !hidden {
+            folders.push(entry.path());
         }
     }
-    names.sort();
-    Ok(names)
+    folders.sort();
+    Ok(folders)
 }
 
 /// The rows of a CSV file with a header; other columns than those asked for are allowed.
@@ -78,8 +78,11 @@ pub(super) fn rows<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
         .trim(csv::Trim::All)
         .from_path(file)
         .map_err(broken)?;
-    reader
-        .deserialize()
-        .map(|row| row.map_err(broken))
-        .collect()
+    // As bytes: not every text need be UTF-8.
+    let headers = reader.byte_headers().map_err(broken)?.clone();
+    let rows = reader.byte_records().map(|row| {
+        let row = row.map_err(broken)?;
+        row.deserialize(Some(&headers)).map_err(broken)
+    });
+    rows.collect()
 }

@@ -35,10 +35,9 @@ impl Dataset {
     /// Reads the headers of the training photos, and of those of more than 8 bits the grey levels too.
     ///
     /// # Errors
-    /// The first photo that cannot be read.
+    /// When photos cannot be read, all in one.
     pub fn measured(&self) -> Result<Measured> {
-        let looks = self.train.par_iter().map(look);
-        let looks: Vec<Look> = looks.collect::<Result<_>>()?;
+        let looks: Vec<Look> = self.of_photos(look)?;
         let deep = || looks.iter().filter(|look| look.depth != Depth::U8);
         let extents: Vec<[f32; 2]> = deep().filter_map(|look| look.extent).collect();
         let beside_eight_bits = deep().count() < looks.len();
@@ -64,13 +63,14 @@ impl Dataset {
     /// What training photos are like as pictures: of at most a hundred of them, evenly spread.
     ///
     /// # Errors
-    /// The first photo that cannot be read.
+    /// When photos cannot be read, all in one.
     pub fn qualities(&self) -> Result<Vec<Quality>> {
         const LOOKED_AT: usize = 100;
         let step = self.train.len().div_ceil(LOOKED_AT).max(1);
         let some: Vec<&Sample> = self.train.iter().step_by(step).collect();
         let quality = |sample: &&Sample| Ok(Quality::of(&sample.read()?));
-        some.par_iter().map(quality).collect()
+        let found: Result<Vec<Quality>> = some.par_iter().map(quality).collect();
+        found.map_err(|first| self.damage_check().err().unwrap_or(first))
     }
 
     /// The same data set, its photos' files read as `reading` says.

@@ -174,7 +174,7 @@ pub fn categories(dir: &Path) -> Result<Vec<PathBuf>> {
     if cifar10::is_here(dir) {
         return Ok(cifar10::CLASSES.map(|class| dir.join(class)).to_vec());
     }
-    Ok(subfolders(dir)?
+    Ok(layout::subfolders(dir)?
         .into_iter()
         .filter(|dir| is_category(dir))
         .collect())
@@ -186,14 +186,9 @@ pub fn categories(dir: &Path) -> Result<Vec<PathBuf>> {
 /// [`Error::Dataset`](crate::Error::Dataset) when there is no such folder.
 pub fn no_categories(dir: &Path) -> Result<Vec<PathBuf>> {
     let alike = |dir: &PathBuf| ["train", "test"].iter().any(|part| dir.join(part).is_dir());
-    let mut folders = subfolders(dir)?;
+    let mut folders = layout::subfolders(dir)?;
     folders.retain(|dir| !is_category(dir) && alike(dir));
     Ok(folders)
-}
-
-fn subfolders(dir: &Path) -> Result<Vec<PathBuf>> {
-    let names = layout::subfolders(dir)?.into_iter();
-    Ok(names.map(|name| dir.join(name)).collect())
 }
 
 fn is_category(dir: &Path) -> bool {

@@ -34,16 +34,17 @@ pub(super) fn open(dir: &Path, normal: &str) -> Result<Dataset> {
     let inside = tests.join(MASKS);
     let all_masks = if public { inside } else { dir.join(MASKS) };
     let mut test = Vec::new();
-    for class in layout::subfolders(&tests)? {
+    for class_folder in layout::subfolders(&tests)? {
+        let class = layout::folder_name(&class_folder);
         if class == MASKS {
             continue;
         }
-        let folder = photos(tests.join(&class));
-        let own = tests.join(&class).join(RGB_MASKS);
+        let own = class_folder.join(RGB_MASKS);
         let masks = match own.is_dir() {
             true => Masks::below(&own)?,
-            false => Masks::below(&all_masks.join(&class))?,
+            false => Masks::below(&all_masks.join(class_folder.file_name().unwrap_or_default()))?,
         };
+        let folder = photos(class_folder);
         for image in list_images(&folder)? {
             let found = masks.of(layout::inside(&folder, &image));
             test.push(if class == normal {

@@ -17,7 +17,7 @@ impl Dataset {
     /// Width over height of the training photos: the middle one's, read off the headers.
     ///
     /// # Errors
-    /// The first photo whose header cannot be read, or when there is none.
+    /// When headers of photos cannot be read, all in one, or when there is none.
     pub fn aspect(&self) -> Result<f64> {
         let of = |sample: &Sample| {
             let (width, height) = match sample.record {
@@ -27,8 +27,7 @@ impl Dataset {
             };
             Ok(f64::from(width) / f64::from(height.max(1)))
         };
-        let aspects = self.train.par_iter().map(of).collect::<Result<Vec<f64>>>();
-        let mut aspects = aspects?;
+        let mut aspects = self.of_photos(of)?;
         aspects.sort_unstable_by(f64::total_cmp);
         match aspects.get(aspects.len() / 2) {
             Some(aspect) => Ok(aspect.clamp(0.25, 4.0)),
@@ -57,11 +56,41 @@ impl Dataset {
         self.together(all.map(look).collect())
     }
 
+    /// Decodes the images to train on: which of them stopped a run that met the first.
+    ///
+    /// # Errors
+    /// When any cannot be decoded, all in one.
+    pub fn damage_check(&self) -> Result<()> {
+        let decode = |sample: &Sample| sample.read().map(drop);
+        self.together(self.train.par_iter().map(decode).collect())
+    }
+
     fn together(&self, looks: Vec<Result<()>>) -> Result<()> {
-        let mut faults: Vec<Error> = looks.into_iter().filter_map(Result::err).collect();
+        self.all(looks).map(drop)
+    }
+
+    /// Something read off every image to train on. Where that fails, all that are damaged are named, wherever in the
+    /// file the damage is.
+    pub(super) fn of_photos<T: Send>(
+        &self,
+        read: impl Fn(&Sample) -> Result<T> + Sync + Send,
+    ) -> Result<Vec<T>> {
+        let found = self.all(self.train.par_iter().map(read).collect());
+        found.map_err(|faults| self.damage_check().err().unwrap_or(faults))
+    }
+
+    /// All values, or all faults in one.
+    fn all<T>(&self, looks: Vec<Result<T>>) -> Result<Vec<T>> {
+        let (mut values, mut faults) = (Vec::with_capacity(looks.len()), Vec::new());
+        for look in looks {
+            match look {
+                Ok(value) => values.push(value),
+                Err(fault) => faults.push(fault),
+            }
+        }
         let count = faults.len();
         if count < 2 {
-            return faults.pop().map_or(Ok(()), Err);
+            return faults.pop().map_or(Ok(values), Err);
         }
         let named: Vec<String> = faults.iter().take(NAMED).map(Error::to_string).collect();
         let named = named.join("; ");
@@ -120,6 +149,25 @@ mod tests {
         assert!(test.contains("gone.png") && test.contains("9x9"), "{test}");
         assert!(!test.contains("torn.png"), "{test}");
         assert!(message(dataset.quick_check_all()).contains("torn.png"));
+        // So for what training measures first, and for damage behind a sound header.
+        save("torn-later.png", 64);
+        let png = std::fs::read(path("torn-later.png")).unwrap();
+        std::fs::write(path("torn-later.png"), &png[..png.len() - 30]).unwrap();
+        let mut training = dataset.clone();
+        training.train.push(sample("gone.png"));
+        for found in [
+            message(training.measured().map(drop)),
+            message(training.aspect().map(drop)),
+        ] {
+            assert!(found.contains("2 files cannot be used"), "{found}");
+            assert!(found.contains("torn.png") && found.contains("gone.png"));
+        }
+        training.train = ["torn-later.png", "good.png", "torn.png"]
+            .map(sample)
+            .into();
+        let found = message(training.damage_check());
+        assert!(found.contains("2 files cannot be used"), "{found}");
+        assert!(found.contains("torn-later.png") && !found.contains("good.png"));
         // One alone is given as it is.
         dataset.test.pop();
         assert!(message(dataset.quick_check()).starts_with(path("gone.png").to_str().unwrap()));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::{Edit, cifar10, layout};
-use crate::Result;
 use crate::imaging::{self, Mask, Reading, Seen};
+use crate::{Result, files};
 
 /// One image of a data set. [`Sample::read`] and [`Sample::read_mask`] lead to the pixels; the paths alone
 /// do not, where a file holds many images or an [`Edit`] follows.
@@ -83,6 +83,11 @@ impl Sample {
             name += &format!(" {edit}");
         }
         name
+    }
+
+    /// The bytes of the file's part of [`Sample::name`], where that is no UTF-8: see [`files::raw_bytes`].
+    pub fn name_bytes(&self, root: &Path) -> Option<String> {
+        files::raw_bytes(layout::inside(root, &self.image))
     }
 
     /// The image's pixels.

@@ -35,6 +35,9 @@ pub struct Options {
 pub struct ImageResult {
     /// Its name in the data set ([`Sample::name`]).
     pub image: String,
+    /// The name's bytes in hexadecimal digits, where they are no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<String>,
     /// The defect's class; none for a good image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defect: Option<String>,
@@ -227,6 +230,7 @@ fn scored(
     })?;
     let result = ImageResult {
         image: sample.name(root),
+        image_bytes: sample.name_bytes(root),
         defect: sample.defect.clone(),
         score,
         verdict: detector.verdict(score),

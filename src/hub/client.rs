@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use hf_hub::{HFClient, HFClientSync, HFResult};
+use hf_hub::{HFClient, HFClientSync, HFError, HFResult};
 use reqwest::{
     Method, StatusCode, Url,
     blocking::Response,
@@ -20,8 +20,8 @@ use crate::{Error, Result};
 
 const USER_AGENT: &str = concat!("candle-fastflow/", env!("CARGO_PKG_VERSION"));
 
-/// A server that asks for more than this is not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// A server that asks for more than this is not waited for. The Hub's windows are of 300 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(310);
 
 /// Settings and the connection that go with them.
 pub(super) struct Client {
@@ -197,15 +197,54 @@ impl Client {
             progress(Event::Notice(&notice));
         }
         tracing::debug!(?wait, "the Hub is busy");
-        thread::sleep(wait);
+        count_down(wait, progress);
         Ok(())
+    }
+
+    /// hf-hub does not hand on the header by which the Hub says how long its limit lasts: the same address is asked
+    /// once more for it.
+    fn limit_at(&self, url: &str) -> Option<Failure> {
+        let answer = self.send(Method::HEAD, Url::parse(url).ok()?, 0).ok()?;
+        match self.checked(answer) {
+            Err(busy @ Failure::Busy { after: Some(_), .. }) => Some(busy),
+            _ => None,
+        }
     }
 
     pub(super) fn at(&self, place: &str, failure: Failure) -> Error {
         failure.at(place, self.options.token.as_ref())
     }
 
-    pub(super) fn sorted(&self, error: hf_hub::HFError) -> Failure {
-        Failure::from_hf(error, self.options.token.is_some())
+    pub(super) fn sorted(&self, error: HFError) -> Failure {
+        let limited = match &error {
+            HFError::RateLimited {
+                retry_after: None,
+                context,
+            } => Some(context),
+            // Listings.
+            HFError::Http { context } if context.status == StatusCode::TOO_MANY_REQUESTS => {
+                Some(context)
+            }
+            _ => None,
+        };
+        let limit = limited.and_then(|context| self.limit_at(&context.url));
+        limit.unwrap_or_else(|| Failure::from_hf(error, self.options.token.is_some()))
+    }
+}
+
+/// Sleeps, telling every second how much is left.
+fn count_down(wait: Duration, progress: Progress) {
+    let mut left = wait;
+    while !left.is_zero() {
+        if wait >= Duration::from_secs(1) {
+            let seconds = left.as_secs_f64().ceil() as u64;
+            progress(Event::Waiting { seconds });
+        }
+        let step = left.min(Duration::from_secs(1));
+        thread::sleep(step);
+        left -= step;
+    }
+    if wait >= Duration::from_secs(1) {
+        progress(Event::Waiting { seconds: 0 });
     }
 }

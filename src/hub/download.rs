@@ -60,8 +60,8 @@ pub(super) struct Remote {
 impl Client {
     /// The file's place in the cache, downloaded if it is not there or damaged.
     ///
-    /// A commit's file is taken from the cache without asking; a branch is looked up, and only
-    /// when the Hub cannot be reached its last known commit is used.
+    /// A commit's file is taken from the cache without asking, unless it is a copy, of which only the Hub knows the hash; a
+    /// branch is looked up, and only when the Hub cannot be reached its last known commit is used.
     pub(super) fn fetch(&self, wanted: Wanted, progress: Progress) -> Result<Fetched> {
         checked_file(wanted.file)?;
         checked_revision(wanted.revision)?;
@@ -72,6 +72,7 @@ impl Client {
         }
         if is_commit(wanted.revision)
             && let Some(found) = cached()
+            && !cache.is_copy(&found.path)
         {
             return Ok(found);
         }
@@ -85,7 +86,6 @@ impl Client {
             let error = self.at(&wanted.place(), failure);
             let notice = format!("{error}; using the cached copy");
             progress(Event::Notice(&notice));
-            tracing::warn!("{notice}");
             return Ok(found);
         }
         Err(self.at(&wanted.place(), failure))
@@ -169,7 +169,7 @@ impl Client {
         progress: Progress,
     ) -> Outcome<Option<PathBuf>> {
         if let Some((path, digest)) = cache.verified(&remote.commit, wanted.file)
-            && digest == remote.digest
+            && (digest == remote.digest || cache.is_copy(&path) && remote.digest.is_of(&path)?)
         {
             // The cache may be read-only; then the revision is looked up again next time.
             let _ = cache.note_revision(wanted.revision, &remote.commit);
@@ -220,7 +220,6 @@ impl Client {
         }
         let notice = format!("{place}: the cached copy is damaged; fetching it again");
         progress(Event::Notice(&notice));
-        tracing::warn!("{notice}");
         fs::remove_file(blob).map_err(Error::io(blob))?;
         Ok(false)
     }

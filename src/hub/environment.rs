@@ -95,7 +95,7 @@ impl HubOptions {
         let offline = get("HF_HUB_OFFLINE").or_else(|| get("TRANSFORMERS_OFFLINE"));
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').into(),
-            token: token(&get, &home),
+            token: token(&get, &home)?,
             cache,
             offline: offline.is_some_and(|value| is_true(&value)),
             namespace: namespace(&get)?,
@@ -118,19 +118,37 @@ fn namespace(get: &impl Fn(&str) -> Option<String>) -> Result<Option<String>> {
     }
 }
 
-fn token(get: &impl Fn(&str) -> Option<String>, home: &std::path::Path) -> Option<Token> {
+fn token(get: &impl Fn(&str) -> Option<String>, home: &std::path::Path) -> Result<Option<Token>> {
     if get("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
-        return None;
+        return Ok(None);
     }
-    let given = get("HF_TOKEN").or_else(|| get("HUGGING_FACE_HUB_TOKEN"));
-    if let Some(token) = given.as_deref().and_then(Token::new) {
-        return Some(token);
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+        if let Some(token) = get(name).as_deref().and_then(Token::new) {
+            return sendable(token, name).map(Some);
+        }
     }
     let file = match get("HF_TOKEN_PATH") {
         Some(path) => expand(&path, get),
         None => home.join("token"),
     };
-    Token::new(&std::fs::read_to_string(file).ok()?)
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    let token = Token::new(&kept);
+    token
+        .map(|token| sendable(token, &file.display().to_string()))
+        .transpose()
+}
+
+/// A header cannot hold every token, and the error of one that does not would not say where it is from.
+fn sendable(token: Token, place: &str) -> Result<Token> {
+    let odd = token.0.chars().find(|c| !c.is_ascii_graphic());
+    let what = match odd {
+        None => return Ok(token),
+        Some('\n' | '\r') => "a line break",
+        Some(c) if c.is_whitespace() => "white space",
+        Some(_) => "a character",
+    };
+    let reason = format!("holds {what} inside the token, which no token has; set it again");
+    Err(setting(place, &reason))
 }
 
 fn hf_home(get: &impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
@@ -269,6 +287,24 @@ mod tests {
             None
         );
         assert_eq!(token(&[hf_home, ("HF_TOKEN_PATH", "/nowhere")]), None);
+    }
+
+    #[test]
+    fn a_token_with_a_line_break_inside_is_named_and_not_shown() {
+        let home = ("HOME", "/h");
+        let ended = options(&[home, ("HF_TOKEN", "hf_secret\r\n")]).unwrap();
+        assert_eq!(ended.token, Token::new("hf_secret"));
+        let error = |name, value| options(&[home, (name, value)]).unwrap_err().to_string();
+        let found = error("HF_TOKEN", "hf_sec\nret");
+        assert!(found.starts_with("HF_TOKEN: holds a line break"), "{found}");
+        assert!(!found.contains("sec"), "{found}");
+        let found = error("HUGGING_FACE_HUB_TOKEN", "hf sec");
+        assert!(found.starts_with("HUGGING_FACE_HUB_TOKEN: holds white space"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "hf_a\nhf_b\n").unwrap();
+        let path = path.to_str().unwrap();
+        assert!(error("HF_TOKEN_PATH", path).starts_with(path));
     }
 
     #[test]

@@ -5,8 +5,11 @@ use std::time::Duration;
 use hf_hub::HFError;
 use reqwest::{StatusCode, header::HeaderMap};
 
-use super::environment::Token;
+use super::{environment::Token, wait};
 use crate::Error;
+
+/// How the reason begins where no server was reached.
+pub(super) const UNREACHABLE: &str = "cannot connect to";
 
 /// The result of a request.
 pub(super) type Outcome<T> = std::result::Result<T, Failure>;
@@ -51,12 +54,11 @@ impl Failure {
     /// Sorts an answer that is not a success.
     pub(super) fn from_answer(status: StatusCode, headers: &HeaderMap, with_token: bool) -> Self {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let after = header("retry-after").and_then(|text| text.trim().parse().ok());
         let answer = Answer {
             status: status.as_u16(),
             code: header("x-error-code"),
             message: header("x-error-message"),
-            after: after.map(Duration::from_secs),
+            after: wait::asked(status, headers),
         };
         answer.sorted(with_token)
     }
@@ -112,7 +114,7 @@ impl Failure {
         let reason = if error.is_timeout() {
             format!("{server} does not answer in time")
         } else if error.is_connect() {
-            format!("cannot connect to {server} ({})", innermost(&error))
+            format!("{UNREACHABLE} {server} ({})", innermost(&error))
         } else {
             format!("{server}: {}", with_causes(&error))
         };

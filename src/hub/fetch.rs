@@ -11,7 +11,7 @@ use super::{
     digest::Digest,
     download::{Fetched, Wanted},
     environment::HubOptions,
-    failure::{Failure, Missing},
+    failure::{Failure, Missing, UNREACHABLE},
     names::{BACKBONE_FILE, DetectorName, RepoId},
     progress::Progress,
 };
@@ -29,6 +29,13 @@ pub(super) const BACKBONE_OWNER: &str = "timm";
 /// Its methods block, and may be called from asynchronous code as well.
 pub struct Hub {
     pub(super) client: Client,
+}
+
+/// Where detectors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Hub,
+    Cache,
 }
 
 impl Hub {
@@ -129,10 +136,17 @@ impl Hub {
             file,
             sha256: None,
         };
-        let first = self
-            .client
-            .fetch(wanted(revision, NEEDED[0]), progress)
-            .map_err(|error| self.with_suggestions(error, name, repo, progress))?;
+        let first = match self.client.fetch(wanted(revision, NEEDED[0]), progress) {
+            Ok(first) => first,
+            Err(error) => {
+                let only = |place| self.only_variant(name, repo, place, progress);
+                if let Some(only) = self.where_else(&error, repo).and_then(only) {
+                    let name = only.short_name(self.client.options.namespace());
+                    return self.fetch_repo(&name, &only, "main", progress);
+                }
+                return Err(self.with_suggestions(error, name, repo, progress));
+            }
+        };
         let model = self
             .client
             .fetch(wanted(&first.commit, NEEDED[1]), progress)?;
@@ -144,6 +158,18 @@ impl Hub {
         Ok(folder_of(&model))
     }
 
+    /// Where another detector of the category may be: on the Hub if that knows no such repository, in the cache if it cannot
+    /// be asked and there is nothing of this one.
+    fn where_else(&self, error: &Error, repo: &RepoId) -> Option<Place> {
+        let options = &self.client.options;
+        let unreachable =
+            matches!(error, Error::Hub { reason, .. } if reason.starts_with(UNREACHABLE));
+        match options.offline || unreachable {
+            true => (!cached_repos(&options.cache).contains(repo)).then_some(Place::Cache),
+            false => is_unknown(error).then_some(Place::Hub),
+        }
+    }
+
     /// An unknown repository becomes an unknown detector, with names that exist.
     fn with_suggestions(
         &self,
@@ -152,14 +178,17 @@ impl Hub {
         repo: &RepoId,
         progress: Progress,
     ) -> Error {
+        let is_unknown = is_unknown(&error);
         let Error::Hub { place, reason } = error else {
             return error;
         };
-        let unknown = Failure::Missing(Missing::Repo).at("", None);
-        let is_unknown = matches!(unknown, Error::Hub { reason: known, .. } if known == reason);
         if !is_unknown && !self.client.options.offline {
-            // What was meant as a folder ends here too.
-            let reason = format!("{reason} (nor is there a detector's folder `{name}` here)");
+            // What was meant as a folder ends here too, where the Hub could not say that there is no such name. Where
+            // it answered about the repository, a folder was not meant.
+            let reason = match reason.starts_with(UNREACHABLE) {
+                true => format!("{reason} (nor is there a detector's folder `{name}` here)"),
+                false => reason,
+            };
             return Error::Hub { place, reason };
         }
         let known = self.known_names(repo, progress);
@@ -194,6 +223,14 @@ impl Hub {
         let namespace = self.client.options.namespace();
         let detectors = repos.iter().filter(|repo| repo.detector_parts().is_some());
         detectors.map(|repo| repo.short_name(namespace)).collect()
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    let unknown = Failure::Missing(Missing::Repo).at("", None);
+    match (error, unknown) {
+        (Error::Hub { reason, .. }, Error::Hub { reason: known, .. }) => *reason == known,
+        _ => false,
     }
 }
 

@@ -35,6 +35,10 @@ mod stage;
 mod transfer;
 #[cfg(feature = "hub")]
 mod upload;
+#[cfg(feature = "hub")]
+mod variants;
+#[cfg(feature = "hub")]
+mod wait;
 
 pub use self::{
     card::{CardFacts, DatasetFacts, render as render_card},

@@ -30,6 +30,11 @@ pub enum Event<'a> {
         /// The namespace that stands in.
         namespace: &'a str,
     },
+    /// The Hub asked to wait, and so much is left; told every second, at the end with 0.
+    Waiting {
+        /// Whole seconds.
+        seconds: u64,
+    },
     /// A sentence for the user: what is being waited for or was repaired.
     Notice(&'a str),
 }

@@ -4,7 +4,7 @@ use std::{io::Cursor, path::Path};
 
 use image::{DynamicImage, ImageError, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
 
-use crate::{Error, Result, files};
+use crate::{Error, Result, files, mark};
 
 /// Quality of saved JPEG files: hardly told from the original by eye.
 const QUALITY: u8 = 92;
@@ -47,6 +47,37 @@ pub fn save(path: &Path, image: &RgbImage) -> Result<()> {
     files::write_bytes(path, &bytes)
 }
 
+/// Saves a picture that is made of a photo (a heat map over it) as PNG, whole or not at all, with the mark by which it
+/// is known: it may be replaced later, and [`super::list_images`] takes it for no photo.
+///
+/// # Errors
+/// As [`encode_png`], what the system says, and when a file is there that does not have the mark.
+pub fn save_overlay(path: &Path, image: &RgbImage) -> Result<()> {
+    mark::require_free([path])?;
+    let bytes = encode_marked(image)
+        .map_err(|why| Error::Invalid(format!("the image cannot be encoded: {why}")))?;
+    files::write_bytes(path, &bytes)
+}
+
+fn encode_marked(image: &RgbImage) -> std::result::Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_text_chunk(mark::KEYWORD.into(), mark::PROGRAM.into())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Whether a file is a picture of [`save_overlay`].
+pub fn is_overlay(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("png"))
+        && mark::is_ours(path)
+}
+
 fn refused(why: ImageError) -> Error {
     Error::Invalid(format!("the image cannot be encoded: {why}"))
 }
@@ -83,6 +114,24 @@ mod tests {
                 off <= if format == ImageFormat::Png { 0 } else { 12 },
                 "{name}: {off}"
             );
+        }
+    }
+    #[test]
+    fn an_overlay_is_known_and_replaces_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = RgbImage::from_fn(8, 4, |x, _| Rgb([20 * x as u8, 100, 50]));
+        save(&path, &image).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let message = save_overlay(&path, &image).unwrap_err().to_string();
+        assert!(message.contains("a.png: is there already"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert!(!is_overlay(&path));
+        std::fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            save_overlay(&path, &image).unwrap();
+            assert!(is_overlay(&path));
+            assert_eq!(image::open(&path).unwrap().to_rgb8(), image);
         }
     }
 }

@@ -16,13 +16,14 @@ mod resize;
 mod synthetic;
 mod tiff;
 mod unread;
+mod walk;
 mod warp;
 
 pub use augment::{Augmentation, View};
 pub(crate) use decode::decode_plainly;
 pub use decode::{Header, decode, decode_as, dimensions, header, photo};
-pub use encode::{encode_jpeg, encode_png, save};
-pub use files::{is_image_file, list_images};
+pub use encode::{encode_jpeg, encode_png, is_overlay, save, save_overlay};
+pub use files::{is_image_file, list_images, survey};
 pub use mask::Mask;
 pub use mask_file::{decode_mask, decode_mask_as};
 pub use photo::{Photo, Seen};

@@ -1,11 +1,9 @@
-//! Images that lie in a folder and are not read, so that nobody takes them for inspected.
+//! What lies in a folder and is not looked at, so that nobody takes it for inspected.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
-
-use walkdir::{DirEntry, WalkDir};
+use std::path::{Path, PathBuf};
 
 /// Ends of names of images that [`super::decode()`] does not read.
 const NOT_READ: [&str; 37] = [
@@ -62,39 +60,139 @@ pub(super) fn kind(path: &Path) -> Option<Kind> {
     read.then_some(Kind::Read)
 }
 
-/// How many images of which formats were passed over.
+/// What was passed over: how many images of which formats that are not read, links and folders that lead nowhere, and
+/// overlays of earlier inspections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unread(BTreeMap<String, usize>);
+pub struct Unread {
+    formats: BTreeMap<String, usize>,
+    dead_links: Vec<PathBuf>,
+    circles: Vec<PathBuf>,
+    closed: Vec<PathBuf>,
+    overlays: Vec<PathBuf>,
+    lost: Vec<PathBuf>,
+}
 
 impl Unread {
-    /// Below a folder, hidden files and folders aside; what cannot be looked at does not count.
-    pub fn below(dir: &Path) -> Self {
-        let visible = |entry: &DirEntry| {
-            entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
-        };
-        let walk = WalkDir::new(dir).follow_links(true).into_iter();
-        let mut found = Self::default();
-        for entry in walk.filter_entry(visible).filter_map(Result::ok) {
-            if entry.file_type().is_file()
-                && let Some(name) = name(entry.path())
-            {
-                *found.0.entry(name).or_default() += 1;
-            }
+    pub(super) fn file(&mut self, path: &Path) {
+        if let Some(name) = name(path) {
+            *self.formats.entry(name).or_default() += 1;
         }
-        found
+    }
+
+    pub(super) fn dead_link(&mut self, path: PathBuf) {
+        self.dead_links.push(path);
+    }
+
+    /// Of what cannot be looked at only the name says whether it is a photo.
+    pub(super) fn lost(&mut self, path: &Path) {
+        if path.extension().is_some() && super::is_image_file(path) {
+            self.lost.push(path.to_path_buf());
+        }
+    }
+
+    pub(super) fn circle(&mut self, path: PathBuf) {
+        self.circles.push(path);
+    }
+
+    pub(super) fn closed(&mut self, path: PathBuf) {
+        self.closed.push(path);
+    }
+
+    pub(super) fn overlay(&mut self, path: PathBuf) {
+        self.overlays.push(path);
+    }
+
+    /// An overlay that was named itself.
+    pub fn of_overlay(path: PathBuf) -> Self {
+        Self {
+            overlays: vec![path],
+            ..Self::default()
+        }
     }
 
     /// Adds those of another folder.
     pub fn add(&mut self, other: Self) {
-        for (name, count) in other.0 {
-            *self.0.entry(name).or_default() += count;
+        for (name, count) in other.formats {
+            *self.formats.entry(name).or_default() += count;
         }
+        self.dead_links.extend(other.dead_links);
+        self.lost.extend(other.lost);
+        self.circles.extend(other.circles);
+        self.closed.extend(other.closed);
+        self.overlays.extend(other.overlays);
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        *self == Self::default()
     }
+
+    /// What is a photo by its name and cannot be looked at: a link to it leads nowhere, or its folder is closed.
+    pub fn lost_photos(&self) -> &[PathBuf] {
+        &self.lost
+    }
+
+    /// What a person should know, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let kinds = [
+            (
+                &self.dead_links,
+                ["link that leads nowhere", "links that lead nowhere"],
+            ),
+            (
+                &self.circles,
+                [
+                    "link to a folder that it lies in",
+                    "links to folders that they lie in",
+                ],
+            ),
+            (
+                &self.closed,
+                [
+                    "folder or file that may not be read",
+                    "folders or files that may not be read",
+                ],
+            ),
+            (
+                &self.overlays,
+                [
+                    "overlay that this program wrote",
+                    "overlays that this program wrote",
+                ],
+            ),
+        ];
+        let formats = (!self.formats.is_empty()).then(|| self.formats());
+        let passed = kinds
+            .into_iter()
+            .filter_map(|(paths, words)| passed(paths, words));
+        formats.into_iter().chain(passed).collect()
+    }
+
+    /// `3 files were not looked at: 2 .heic, 1 .jp2 (cannot be read here); convert them to PNG`
+    fn formats(&self) -> String {
+        let kinds: Vec<String> = self
+            .formats
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        let (files, them) = match self.formats.values().sum() {
+            1 => ("1 file was".to_string(), "it"),
+            many => (format!("{many} files were"), "them"),
+        };
+        format!(
+            "{files} not looked at: {} (cannot be read here); convert {them} to PNG",
+            kinds.join(", ")
+        )
+    }
+}
+
+/// `passed over 2 links that lead nowhere, the first photos/a.png`
+fn passed(paths: &[PathBuf], [one, many]: [&str; 2]) -> Option<String> {
+    let first = paths.iter().min()?.display();
+    Some(match paths.len() {
+        1 => format!("passed over 1 {one}: {first}"),
+        count => format!("passed over {count} {many}, the first {first}"),
+    })
 }
 
 /// What a file is called that is an image and not read.
@@ -113,22 +211,9 @@ fn name(path: &Path) -> Option<String> {
     }
 }
 
-/// `3 files were not looked at: 2 .heic, 1 .jp2 (cannot be read here); convert them to PNG`
+/// All of [`Unread::notes`].
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds: Vec<String> = self
-            .0
-            .iter()
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect();
-        let (files, them) = match self.0.values().sum() {
-            1 => ("1 file was".to_string(), "it"),
-            many => (format!("{many} files were"), "them"),
-        };
-        write!(
-            f,
-            "{files} not looked at: {} (cannot be read here); convert {them} to PNG",
-            kinds.join(", ")
-        )
+        f.write_str(&self.notes().join("; "))
     }
 }

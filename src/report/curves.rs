@@ -12,6 +12,8 @@ use crate::{Error, Result, files};
 
 const SIZE: (u32, u32) = (520, 360);
 const BINS: usize = 40;
+/// Most ticks of an axis.
+const TICKS: usize = 10;
 /// Points nearer than this share of the chart to the one before are not drawn.
 const FINEST: f64 = 1.0 / 1500.0;
 const COLOURS: [RGBColor; 5] = [
@@ -160,8 +162,13 @@ impl Chart {
         ];
         let [x, mut y] = [0, 1].map(|axis| self.ranges[axis].unwrap_or(of_data[axis]));
         if self.filled {
-            y.0 = 0.0;
+            y = (0.0, y.1.max(1.0));
         }
+        // A count's axis has whole numbers only, each once.
+        let ticks = match self.filled {
+            true => (y.1 as usize + 1).min(TICKS),
+            false => TICKS,
+        };
         let mut plot = ChartBuilder::on(area)
             .margin(12)
             .caption(&self.title, ("sans-serif", 23))
@@ -174,6 +181,7 @@ impl Chart {
             .axis_style(RGBColor(130, 130, 130))
             .label_style(("sans-serif", 17))
             .axis_desc_style(("sans-serif", 18))
+            .y_labels(ticks)
             .x_desc(&self.axes[0])
             .y_desc(&self.axes[1])
             .x_label_formatter(&|value| tick(*value, x))
@@ -386,5 +394,32 @@ mod tests {
             .unwrap();
         assert_eq!(count(&svg, "<polygon"), 2);
         assert!(svg.contains("good (100)"));
+    }
+
+    /// Labels of the y axis, from below.
+    fn counts(groups: &[(&str, &[f32])]) -> Vec<usize> {
+        let svg = Chart::histogram(groups, 0.5).svg().unwrap();
+        let texts = svg.split("<text ").skip(1);
+        let of_axis = texts.filter(|text| text.contains("text-anchor=\"end\""));
+        let label = |text: &str| text.split(['>', '<']).nth(1)?.trim().parse().ok();
+        let mut labels: Vec<usize> = of_axis.filter_map(label).collect();
+        labels.sort_unstable();
+        labels
+    }
+
+    #[test]
+    fn the_axis_of_counts_has_whole_numbers_once_each() {
+        for (largest, labels) in [
+            (0, vec![0, 1]),
+            (1, vec![0, 1]),
+            (2, vec![0, 1, 2]),
+            (4, vec![0, 1, 2, 3, 4]),
+            (7, vec![0, 1, 2, 3, 4, 5, 6, 7]),
+            (37, vec![0, 5, 10, 15, 20, 25, 30, 35]),
+        ] {
+            let mut scores = vec![0.1; largest];
+            scores.extend([0.9].iter().take(largest));
+            assert_eq!(counts(&[("good", &scores)]), labels, "{largest}");
+        }
     }
 }

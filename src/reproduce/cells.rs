@@ -6,6 +6,9 @@ use std::str::FromStr;
 use super::plan::{BASE, Plan};
 use crate::Error;
 
+/// The folder of the figures, in the folder of a plan's results.
+pub const RESULTS: &str = "results";
+
 /// One detector to train and measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
@@ -101,7 +104,7 @@ impl Cell {
             ..
         } = self;
         let name = format!("{category}.{}.{variant}.seed{seed}.json", self.backbone);
-        out.join("results").join(name)
+        out.join(RESULTS).join(name)
     }
 }
 

@@ -19,9 +19,9 @@ mod table;
 mod tables;
 
 pub use aggregate::Measured;
-pub use cells::{Cell, Share};
+pub use cells::{Cell, RESULTS, Share};
 pub use plan::Plan;
-pub use render::write_tables;
+pub use render::{TABLES, write_tables};
 pub use result::{CellResult, Scored};
 pub use run::{Progress, Runner, Summary};
 pub use speeds::measure_speeds;

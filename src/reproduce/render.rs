@@ -11,15 +11,18 @@ use super::{
 };
 use crate::{Error, Result, files, report};
 
+/// The files of [`write_tables`].
+pub const TABLES: [&str; 3] = ["tables.md", "tables.json", "tables.html"];
+
 /// Writes `tables.md`, `tables.json` and `tables.html` into `out`.
 ///
 /// # Errors
 /// When `out` cannot be written.
 pub fn write_tables(tables: &Tables, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
-    files::write_bytes(out.join("tables.md"), markdown(tables).as_bytes())?;
-    files::write_json(out.join("tables.json"), tables)?;
-    files::write_bytes(out.join("tables.html"), page(tables)?.as_bytes())
+    files::write_bytes(out.join(TABLES[0]), markdown(tables).as_bytes())?;
+    files::write_json(out.join(TABLES[1]), tables)?;
+    files::write_bytes(out.join(TABLES[2]), page(tables)?.as_bytes())
 }
 
 fn markdown(tables: &Tables) -> String {

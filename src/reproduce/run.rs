@@ -20,15 +20,13 @@ use crate::{
     hub::{self, CardFacts, DatasetFacts, RepoId, names::DEFAULT_NAMESPACE},
     speed::Speed,
     training::{
-        self, CHECKPOINT_FILE, EVENTS_FILE, Origin, RUN_FOLDER, Settings, Shape, TrainConfig,
-        Trained, Trainer,
+        self, CHECKPOINT_FILE, EVENTS_FILE, INPUTS_FILE, Origin, RUN_FOLDER, Settings, Shape,
+        TrainConfig, Trained, Trainer,
     },
 };
 
 /// Rounds behind each median of the speed.
 const SPEED_ROUNDS: usize = 5;
-/// Beside the checkpoint: what it was made from.
-const INPUTS_FILE: &str = "inputs.json";
 /// The model card.
 const CARD_FILE: &str = "README.md";
 

@@ -32,5 +32,5 @@ pub use gradients::{Gradients, batch_gradients, mean_nll};
 pub use progress::{EpochRecord, Progress, Silent};
 pub use recalibrate::{outliers_note, photos_for, recalibrate};
 pub use recipe::{InputSize, OptimiserDefaults, Settings, Shape, StopOn};
-pub use run::{CHECKPOINT_FILE, EVENTS_FILE, RUN_FOLDER};
+pub use run::{CHECKPOINT_FILE, CURVE_FILE, EVENTS_FILE, INPUTS_FILE, RUN_FOLDER, require_place};
 pub use trainer::{Origin, Trained, Trainer};

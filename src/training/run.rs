@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, detector::Calibration, files};
+use crate::{
+    Error, Result,
+    detector::{Calibration, MODEL_FILE},
+    files, mark,
+};
 
 /// The run's folder inside the detector's.
 pub const RUN_FOLDER: &str = "run";
@@ -16,6 +20,37 @@ pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
 
 /// What the fit without the held-out images found, for a final fit on all images to keep.
 const HELD_OUT_FILE: &str = "held-out.json";
+/// What a plan's run is made from, on record before it begins.
+pub const INPUTS_FILE: &str = "inputs.json";
+/// The loss by epochs, as a picture.
+pub const CURVE_FILE: &str = "curve.svg";
+
+/// Checks that a run in `out` would replace no file but those of an earlier run.
+///
+/// # Errors
+/// Naming the file.
+pub fn require_place(out: &Path) -> Result<()> {
+    let run = out.join(RUN_FOLDER);
+    if is_ours(&run) {
+        return Ok(());
+    }
+    let own = [EVENTS_FILE, CHECKPOINT_FILE, HELD_OUT_FILE, CURVE_FILE].map(|name| run.join(name));
+    let model = out.join(MODEL_FILE);
+    mark::require_free([&model].into_iter().chain(&own).map(PathBuf::as_path))
+}
+
+/// Whether a folder is of a run: its events say so, or it has none and nothing that is not of a run either (methods
+/// without gradients leave it empty).
+fn is_ours(run: &Path) -> bool {
+    let names = [HELD_OUT_FILE, INPUTS_FILE];
+    match (std::fs::read(run.join(EVENTS_FILE)), run.read_dir()) {
+        (Ok(events), _) => events.starts_with(b"{\"event\":\"start\""),
+        (Err(_), Ok(mut entries)) => entries.all(|entry| {
+            entry.is_ok_and(|entry| names.iter().any(|name| entry.file_name() == *name))
+        }),
+        (Err(_), Err(_)) => false,
+    }
+}
 
 /// The use of the held-out images.
 #[derive(Debug, Serialize, Deserialize)]

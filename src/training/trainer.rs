@@ -13,7 +13,7 @@ use super::{
     photos::{Photos, names},
     progress,
     recalibrate::outliers_note,
-    run::{HeldOutFit, RunFolder},
+    run::{HeldOutFit, RunFolder, require_place},
 };
 use crate::{
     Advice, Error, Result,
@@ -105,6 +105,7 @@ impl Trainer {
         resume: bool,
         progress: &mut dyn Progress,
     ) -> Result<Trained> {
+        require_place(out)?;
         let mut parts = self.settle(origin)?;
         let adapted = parts.parent.is_some();
         let dataset = &look::at_files(dataset, &mut parts.preprocessing, adapted, progress)?;
@@ -127,7 +128,9 @@ impl Trainer {
         // The first fit is over where the checkpoint is of the second one: what it was for lies in its file.
         let first_is_over = matches!(&checkpoint, Some(c) if c.position.final_fit);
         let photos = Photos::plan(&self.config, dataset, &train, &held_out, first_is_over);
-        let store = self.extract(&parts, &photos, folder.path(), progress)?;
+        let store = self
+            .extract(&parts, &photos, folder.path(), progress)
+            .map_err(|first| all_damage(dataset, first))?;
         let data = photos.data(&store);
         let fit = Fit {
             config: &self.config,
@@ -387,6 +390,14 @@ impl Trainer {
         let mut detector = Detector::new(config, parts.backbone, estimator, self.device.clone())?;
         detector.record_fixture_score()?;
         Ok(detector)
+    }
+}
+
+/// The first damaged photo stopped the run; whoever mends one wants to know of all.
+fn all_damage(dataset: &Dataset, first: Error) -> Error {
+    match first.problem() {
+        Error::Image { .. } | Error::Io { .. } => dataset.damage_check().err().unwrap_or(first),
+        _ => first,
     }
 }
 

@@ -128,6 +128,15 @@ fn passing_faults_are_ridden_out() {
             .times(3),
         ),
         (
+            "429 until a date that is over",
+            Fault::new(
+                "HEAD",
+                "config.json",
+                Kind::Status(429, Some(("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"))),
+            )
+            .times(2),
+        ),
+        (
             "429 without a time",
             Fault::new("GET", "config.json", Kind::Status(429, None)).times(2),
         ),
@@ -215,6 +224,14 @@ fn lasting_faults_are_errors_and_leave_no_bad_file() {
                 Kind::Status(429, Some(("retry-after", "4000"))),
             ),
             ["config.json", "4000 s"],
+        ),
+        (
+            Fault::new(
+                "HEAD",
+                "config.json",
+                Kind::Status(429, Some(("ratelimit", "\"api\";r=0;t=3000"))),
+            ),
+            ["config.json", "3001 s"],
         ),
         (
             Fault::new("GET", "config.json", Kind::Status(500, None)),
@@ -544,4 +561,126 @@ fn backbone_weights_are_pinned_at_first_use() {
     };
     let (path, _) = hub.fetch_backbone(&local, &|_| ()).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"other weights");
+}
+
+/// The Hub's own header: waited for as long as it says, counted down, and told once.
+#[test]
+fn the_hubs_limit_is_waited_for() {
+    let setup = Setup::new();
+    let limit = Kind::Status(429, Some(("ratelimit", "\"api\";r=0;t=1")));
+    setup.server.fail(Fault::new("HEAD", "config.json", limit));
+    let told = Mutex::new((Vec::new(), Vec::new()));
+    let note = |event: Event| match event {
+        Event::Notice(text) => told.lock().unwrap().0.push(text.to_string()),
+        Event::Waiting { seconds } => told.lock().unwrap().1.push(seconds),
+        _ => {}
+    };
+    let start = std::time::Instant::now();
+    assert_detector(&setup.hub().fetch_detector("bottle", &note).unwrap());
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    let (notices, seconds) = told.into_inner().unwrap();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(
+        notices[0].ends_with("429; trying again in 2 s"),
+        "{notices:?}"
+    );
+    assert_eq!(seconds, [2, 1, 0]);
+}
+
+/// hf-hub does not hand the header on: it is asked for.
+#[test]
+fn the_limit_of_a_listing_is_waited_for_too() {
+    let setup = Setup::new();
+    let limit = || Kind::Status(429, Some(("ratelimit", "\"api\";r=0;t=0")));
+    setup.server.fail(Fault::new("GET", "/api/models", limit()));
+    setup
+        .server
+        .fail(Fault::new("HEAD", "/api/models", limit()));
+    let notices = Mutex::new(Vec::new());
+    let note = |event: Event| {
+        if let Event::Notice(text) = event {
+            notices.lock().unwrap().push(text.to_string());
+        }
+    };
+    let listed = setup.hub().list(&note).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(setup.server.unmet(), 0);
+    let notices = notices.into_inner().unwrap();
+    assert!(notices[0].ends_with("trying again in 1 s"), "{notices:?}");
+}
+
+/// `cp -rL` of a snapshot, a network share, Windows: snapshots hold files, and there are no blobs.
+#[test]
+fn a_cache_copied_without_links_works_offline() {
+    let setup = Setup::new();
+    let folder = setup.pull().unwrap();
+    let repo = folder.parent().unwrap().parent().unwrap();
+    for file in ["config.json", "model.safetensors", "README.md"] {
+        let bytes = fs::read(folder.join(file)).unwrap();
+        fs::remove_file(folder.join(file)).unwrap();
+        fs::write(folder.join(file), bytes).unwrap();
+    }
+    fs::remove_dir_all(repo.join("blobs")).unwrap();
+    let mut options = setup.options();
+    options.offline = true;
+    setup.server.seen();
+    let offline = Hub::new(options).unwrap();
+    assert_eq!(offline.fetch_detector("bottle", &|_| ()).unwrap(), folder);
+    assert!(setup.server.seen().is_empty());
+    assert_detector(&folder);
+    // With the Hub it is compared, and not moved again where it is the same.
+    assert_eq!(setup.pull().unwrap(), folder);
+    let seen = setup.server.seen();
+    assert!(seen.iter().all(|asked| asked.method == "HEAD"), "{seen:?}");
+    // What is not the same comes anew.
+    fs::write(folder.join("model.safetensors"), "rotten").unwrap();
+    assert_detector(&setup.pull().unwrap());
+    setup.assert_sound();
+}
+
+/// `fabric` where only `fabric@wavelet` is published; with two nobody can know.
+#[test]
+fn a_single_variant_is_taken_and_told() {
+    let setup = Setup::new();
+    let put = |repo: &str| {
+        let files = [
+            ("config.json", CONFIG),
+            ("model.safetensors", &weights()),
+            ("README.md", CARD),
+        ];
+        setup.server.put(repo, &files);
+    };
+    put("zoo/fastflow-wavelet-fabric");
+    let notices = Mutex::new(Vec::new());
+    let note = |event: Event| {
+        if let Event::Notice(text) = event {
+            notices.lock().unwrap().push(text.to_string());
+        }
+    };
+    let folder = setup.hub().fetch_detector("fabric", &note).unwrap();
+    assert_detector(&folder);
+    assert!(folder.to_string_lossy().contains("fastflow-wavelet-fabric"));
+    let mut options = setup.options();
+    options.offline = true;
+    let offline = Hub::new(options).unwrap();
+    assert_eq!(offline.fetch_detector("fabric", &note).unwrap(), folder);
+    // So where the Hub cannot be reached.
+    let mut options = setup.options();
+    options.endpoint = "http://127.0.0.1:1".into();
+    options.attempts = 1;
+    let alone = Hub::new(options).unwrap();
+    assert_eq!(alone.fetch_detector("fabric", &|_| ()).unwrap(), folder);
+    assert_eq!(
+        notices.into_inner().unwrap(),
+        [
+            "fabric: fabric@wavelet is the only one published, and is taken",
+            "fabric: fabric@wavelet is the only one in the cache, and is taken",
+        ]
+    );
+    put("zoo/fastflow-resnet18-patchcore-fabric");
+    let error = setup.hub().fetch_detector("fabric", &|_| ()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("did you mean fabric@wavelet"), "{error}");
+    // Who names a backbone means it.
+    assert!(setup.hub().fetch_detector("fabric@cait", &|_| ()).is_err());
 }

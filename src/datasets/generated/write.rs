@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{DefectKind, GeneratedProduct, Split};
-use crate::{Error, Result, files, imaging};
+use crate::{Error, Result, files, imaging, mark};
 
 /// Seed of the bundled samples; training and test sets use others.
 const SAMPLES_SEED: u64 = 20_260;
@@ -121,16 +121,25 @@ pub(super) fn samples(folder: &Path) -> Result<Vec<String>> {
                 .contains(&photo.kind)
                 .then(|| (format!("{}.jpg", photo.kind.name()), photo.image))
         });
+    let encoded = good.chain(defective).map(|(name, image)| {
+        let bytes = imaging::encode_jpeg(&image, SAMPLES_QUALITY)?;
+        let path = folder.join(&name);
+        Ok((name, path, bytes))
+    });
+    let samples = encoded.collect::<Result<Vec<_>>>()?;
+    // Samples that are here stay as they are: only other photos of these names would be lost.
+    let there = |path: &Path, bytes: &[u8]| fs::read(path).is_ok_and(|found| found == bytes);
+    let new = || {
+        samples
+            .iter()
+            .filter(|(_, path, bytes)| !there(path, bytes))
+    };
+    mark::require_free(new().map(|(_, path, _)| path.as_path()))?;
     make(folder)?;
-    good.chain(defective)
-        .map(|(name, image)| {
-            files::write_bytes(
-                folder.join(&name),
-                &imaging::encode_jpeg(&image, SAMPLES_QUALITY)?,
-            )?;
-            Ok(name)
-        })
-        .collect()
+    for (_, path, bytes) in new() {
+        files::write_bytes(path, bytes)?;
+    }
+    Ok(samples.into_iter().map(|(name, ..)| name).collect())
 }
 
 fn good(product: &GeneratedProduct, split: Split, count: usize, folder: &Path) -> Result<()> {
