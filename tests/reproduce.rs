@@ -436,6 +436,7 @@ fn the_plans_of_the_repository_are_sound() {
             // FastFlow and six other methods; the default recipe and seven methods.
             "screw" => 7 * 3,
             "real-sets" => 5 * 8 * 3,
+            "development-sets" => 5 * 3,
             "cifar10-small" => 10 * 3,
             "btad" => 3 * 4 * 3,
             "cifar10" => 20 * 2 * 3,
@@ -445,7 +446,7 @@ fn the_plans_of_the_repository_are_sound() {
         assert_eq!(cells, expected, "{}", plan.display());
         found += 1;
     }
-    assert_eq!(found, 9);
+    assert_eq!(found, 10);
 }
 
 #[test]

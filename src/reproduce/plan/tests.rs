@@ -245,6 +245,8 @@ image_weights = [0, 1, 1]
         let config = settings.unwrap().resolve("resnet18.tv_in1k", 1);
         TrainConfig {
             preset: Preset::Paper,
+            // The preset's alone, since then.
+            adaptive_clip: false,
             ..config.unwrap()
         }
     };
