@@ -81,7 +81,9 @@ pub(super) fn calibrate_maps(
     }
     Ok(Calibration {
         threshold: conformal(&normal_scores, false_alarm_rate),
-        false_alarm_rate: false_alarm_rate.max(1.0 / (normal_scores.len() + 1) as f64),
+        // Whoever was set aside may have been good, and is above the threshold.
+        false_alarm_rate: false_alarm_rate.max(1.0 / (normal_scores.len() + 1) as f64)
+            + outliers.len() as f64 / native.len() as f64,
         pixel_threshold: conformal(&largest, false_alarm_rate),
         map_low: medians[medians.len() / 2],
         normal_scores,
